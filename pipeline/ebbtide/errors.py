@@ -30,7 +30,19 @@ CODES: dict[str, str] = {
     # model
     # exits
     # engine
+    "engine.closed": "A method was called on a program that has been closed.",
+    "engine.failed": "The runtime failed while running a method.",
+    "engine.input": "The input of a method has the wrong type or shape.",
+    "engine.load": "A program is damaged or needs what this runtime does not have.",
+    "engine.no_program": "There is no such program.",
+    "engine.threads": "The thread count of this process is already fixed, or is not a positive number.",
+    "engine.unknown_method": "A program has no method of this name.",
     # lowering
+    "lowering.failed": "A program could not be lowered; the message names the method and the cause.",
+    "lowering.gate": "A lowered program decides differently from the model it was lowered from.",
+    "lowering.not_executed": "A freshly lowered method does not load or run in the runtime.",
+    "lowering.spec": "A program to lower is not well formed: positions, shapes, temperatures or modules do not fit.",
+    "lowering.unknown_backend": "There is no lowering back end of this name.",
     # profiling
     # search
     # bundle

@@ -1,0 +1,6 @@
+"""Engines run programs: eager modules and ExecuTorch's runtime behind one protocol."""
+
+from ebbtide.engine.eager import EagerEngine, EagerLoaded
+from ebbtide.engine.protocol import Array, Engine, Loaded
+
+__all__ = ["Array", "EagerEngine", "EagerLoaded", "Engine", "Loaded"]
