@@ -48,6 +48,8 @@ CODES: dict[str, str] = {
     # bundle
     # runtime
     # report
+    "report.figures": "A stored figure, its goal or a table of figures in a document is not valid.",
+    "report.record": "A build record is missing or not one that this version can read.",
     # api, cli
     "api.internal": "Something inside Ebbtide failed that no input should be able to cause.",
     "api.interrupted": "The command was stopped; what was finished is kept and the same command continues.",
