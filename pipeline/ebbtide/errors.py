@@ -44,6 +44,9 @@ CODES: dict[str, str] = {
     "lowering.spec": "A program to lower is not well formed: positions, shapes, temperatures or modules do not fit.",
     "lowering.unknown_backend": "There is no lowering back end of this name.",
     # profiling
+    "profiling.methods": "A program has no such method, or its methods do not form a path.",
+    "profiling.plan": "A timing plan is out of range, or times are compared that were not taken in one run.",
+    "profiling.record": "A file is not a record of measurements.",
     # search
     # bundle
     # runtime
