@@ -13,6 +13,8 @@ from typing import Any
 # Sections are in the order of the packages. Keep each section sorted.
 CODES: dict[str, str] = {
     # recipe
+    "recipe.code_error": "Code of the user's that the recipe names raised an error.",
+    "recipe.code_name": "A file that the recipe names has no function of that name.",
     "recipe.conflict": "Two settings of the recipe exclude each other, or one needs another that is missing.",
     "recipe.missing_file": "A file or folder that the recipe names does not exist.",
     "recipe.missing_key": "A required key is absent.",
