@@ -1,0 +1,160 @@
+"""Numbers and judgements in words, the same on every kind of page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ebbtide.report.record import BuildRecord, Configuration, Latency, Scored
+
+CLOSE_ENOUGH = 0.01
+"""A tier within one point of the dense model (on select) counts as keeping its accuracy in the verdict."""
+
+METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro F1"}
+
+
+def percent(share: float | None, digits: int = 1) -> str:
+    """0.9722 -> ``97.2 %``; an unknown share is a dash."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def significant(value: float) -> str:
+    """Three significant digits without an exponent: 1.23, 12.3, 123, 1230."""
+    if value == 0:
+        return "0"
+    for limit, digits in ((9.995, 2), (99.95, 1)):
+        if abs(value) < limit:
+            return f"{value:.{digits}f}"
+    return f"{value:.0f}"
+
+
+def _scaled(value: float, units: tuple[str, ...]) -> str:
+    step = 0
+    while abs(value) >= 999.5 and step < len(units) - 1:
+        value, step = value / 1000, step + 1
+    text = f"{value:.0f}" if step == 0 and float(value).is_integer() else significant(value)
+    return f"{text}\u00a0{units[step]}".rstrip("\u00a0")
+
+
+def amount(count: float | None) -> str:
+    """A count such as MACs or parameters: ``1.23 M``."""
+    return "–" if count is None else _scaled(float(count), ("", "k", "M", "G", "T"))
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes in decimal units: ``3.46 MB``."""
+    return "–" if size_bytes is None else _scaled(float(size_bytes), ("B", "kB", "MB", "GB"))
+
+
+def time(time_us: float | None) -> str:
+    """Microseconds as ``812 µs``, ``1.24 ms`` or ``2.10 s``."""
+    return "–" if time_us is None else _scaled(float(time_us), ("µs", "ms", "s"))
+
+
+def seconds(value: float) -> str:
+    """Seconds of a build step: ``0.42 s``, ``12.3 s``, ``3 min 05 s``."""
+    if value < 120:
+        return f"{significant(value)}\u00a0s"
+    whole = round(value)
+    return f"{whole // 60}\u00a0min\u00a0{whole % 60:02d}\u00a0s"
+
+
+def latency(found: Latency | None) -> str:
+    """p50 and p90 as ``812 / 940 µs``, in p90's unit so that the two compare at a glance."""
+    if found is None:
+        return "not measured"
+    return f"{time(found.p50_us)} / {time(found.p90_us)}"
+
+
+def ratio(value: float | None, base: float | None) -> str:
+    """A cost as a multiple of the dense model's: ``0.43×``; a dash where either is unknown."""
+    return f"{value / base:.2f}×" if value is not None and base else "–"
+
+
+def configuration_name(one: Configuration) -> str:
+    """What a reader calls it: its tier if it has one, else its id."""
+    return one.id if one.tier is None else f"tier {one.tier}"
+
+
+def shape(dimensions: tuple[int, ...]) -> str:
+    """``16 × 8 × 8``."""
+    return " × ".join(str(one) for one in dimensions) or "–"
+
+
+def interval(scored: Scored | None, metric: str) -> str:
+    """The 95 % interval as ``95.4 to 98.3 %``; empty where the metric is no plain share of right answers."""
+    if scored is None or metric != "accuracy":
+        return ""
+    low, high = scored.interval
+    return f"{100 * low:.1f} to {100 * high:.1f}\u00a0%"
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What select promised, held against what test measured."""
+
+    kept: bool
+    text: str
+
+
+def promise(record: BuildRecord, one: Configuration) -> Promise | None:
+    """Judge one configuration's promise; None where test was not measured.
+
+    With plain accuracy a promise is broken when the whole 95 % interval of the measurement lies below
+    it. Other metrics have no such interval; there a point below counts as broken.
+    """
+    if one.test is None:
+        return None
+    difference = 100 * (one.test.accuracy - one.select.accuracy)
+    kept = one.test.interval[1] >= one.select.accuracy if record.metric == "accuracy" else difference >= -1.0
+    sign = "+" if difference >= 0 else "−"
+    return Promise(kept=kept, text=f"{'kept' if kept else 'missed'} ({sign}{abs(difference):.1f} points)")
+
+
+def promise_summary(record: BuildRecord) -> str:
+    """One sentence over all promises."""
+    judged = [(one, found) for one in record.tiers if (found := promise(record, one)) is not None]
+    if not judged:
+        return "The test split has not been read: every accuracy here is a promise."
+    missed = [configuration_name(one) for one, found in judged if not found.kept]
+    how = "the measurement's 95 % interval" if record.metric == "accuracy" else "one point"
+    if not missed:
+        return f"Every promise held: no measured {METRIC_NAMES[record.metric]} fell below it by more than {how}."
+    verb = "was" if len(missed) == 1 else "were"
+    return f"{', '.join(missed).capitalize()} {verb} measured below the promise by more than {how}."
+
+
+def verdict(record: BuildRecord) -> str:
+    """One sentence a reader may quote: the cheapest tier that keeps the accuracy, and what it costs.
+
+    The tier is chosen on select and its figure is quoted from test, so the sentence does not pick
+    the luckiest measurement.
+    """
+    tiers, dense = record.tiers, record.dense
+    promised = dense.select or record.model.select
+    goal = (promised.accuracy if promised else max(one.select.accuracy for one in tiers)) - CLOSE_ENOUGH
+    keeping = [one for one in tiers if one.select.accuracy >= goal]
+    best = min(keeping or [tiers[0]], key=lambda one: one.mean_macs)
+    score, split = (best.test, "test") if best.test else (best.select, "select")
+    dense_score = dense.test if split == "test" else promised
+    metric = METRIC_NAMES[record.metric]
+    beside = f" beside the dense model's {percent(dense_score.accuracy)}" if dense_score else ""
+    reach = f"{configuration_name(best).capitalize()} reaches {percent(score.accuracy)} {metric} on {score.n:,} {split}"
+    return f"{reach} samples{beside}{_cost_clause(record, best, kept=bool(keeping))}."
+
+
+def _cost_clause(record: BuildRecord, best: Configuration, *, kept: bool) -> str:
+    dense = record.dense
+    macs = best.mean_macs / dense.macs if dense.macs else 1.0
+    times = (
+        best.latency.p50_us / dense.latency.p50_us if best.latency and dense.latency and dense.latency.p50_us else None
+    )
+    if not kept:
+        return f"; no tier promised to stay within {100 * CLOSE_ENOUGH:.0f} point of the dense model"
+    if macs >= 0.995:
+        return ", at the dense model's full cost"
+    clause = f", for {100 * macs:.0f}\u00a0% of its multiply-accumulates"
+    if times is None:
+        return f"{clause} (time not measured)"
+    if times >= 0.98:
+        return f"{clause}, yet without being faster here ({times:.2f}× its time)"
+    return f"{clause} and {100 * times:.0f}\u00a0% of its time"
