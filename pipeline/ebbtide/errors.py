@@ -129,6 +129,15 @@ CODES: dict[str, str] = {
     "bundle.signature": "The signature is not a valid one of the manifest's exact bytes.",
     "bundle.source_date": "SOURCE_DATE_EPOCH is not a whole number of seconds.",
     # runtime
+    "runtime.below_floor": "A configuration promises less than the accuracy floor that the application set.",
+    "runtime.bench": "There is nothing to time.",
+    "runtime.closed": "The session has been closed.",
+    "runtime.configuration": "The bundle has no such configuration.",
+    "runtime.engine": "The bundle cannot be run by this engine or this version of it.",
+    "runtime.floor": "The accuracy floor is out of range or above what every tier promises.",
+    "runtime.input": "An input of a prediction is missing or is not an image, a signal or an archive of them.",
+    "runtime.output": "A program put out something that is not a number.",
+    "runtime.tier": "The bundle has no such tier.",
     # report
     "report.figures": "A stored figure, its goal or a table of figures in a document is not valid.",
     "report.record": "A build record is missing or not one that this version can read.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from ebbtide.recipe.code import CodeEntry, code_entry
+from ebbtide.recipe.loading import load_recipe, named_paths
 from ebbtide.recipe.models import (
     AugmentationSection,
     ClassDraw,
@@ -12,10 +14,12 @@ from ebbtide.recipe.models import (
     TrainingSection,
 )
 from ebbtide.recipe.sources import DataSection, IdxSection, InputSection, ModelSection, SplitSection, TorchvisionData
+from ebbtide.recipe.stable import canonical_json, step_inputs
 
 __all__ = [
     "AugmentationSection",
     "ClassDraw",
+    "CodeEntry",
     "DataSection",
     "ExitsSection",
     "IdxSection",
@@ -27,4 +31,9 @@ __all__ = [
     "TiersSection",
     "TorchvisionData",
     "TrainingSection",
+    "canonical_json",
+    "code_entry",
+    "load_recipe",
+    "named_paths",
+    "step_inputs",
 ]

@@ -12,11 +12,15 @@ from pydantic_core import PydanticCustomError
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values are not converted, instances never change."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    # Validators are built on first use: a nested section never needs one of its own, and the command line stays quick.
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, defer_build=True)
 
 
 FilePath = Annotated[Path, Field(strict=False, json_schema_extra={"x-ebbtide": "file"})]
 """A file that must exist; relative to the recipe's folder."""
+
+ProgramPath = Annotated[Path, Field(strict=False, json_schema_extra={"x-ebbtide": "program"})]
+"""A file that must exist and whose loader can run code."""
 
 FolderPath = Annotated[Path, Field(strict=False, json_schema_extra={"x-ebbtide": "folder"})]
 """A folder that must exist; relative to the recipe's folder."""
@@ -25,6 +29,9 @@ CodeText = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$", json_schema_ex
 """``file.py:name``: a callable of the user's; the file is relative to the recipe's folder."""
 
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
+SharedSeed = Annotated[int, Field(ge=0, le=2**32 - 1, json_schema_extra={"x-ebbtide": "recipe-seed"})]
+"""A seed that is the recipe's unless it is given."""
+
 Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ebbtide.recipe.base import FilePath, Section, Seed, absent, conflict
+from ebbtide.recipe.base import FilePath, Section, Seed, SharedSeed, absent, conflict
 from ebbtide.recipe.sources import DataSection, ModelSection, with_seed
 
 MAX_TIERS = 4
@@ -68,7 +68,7 @@ class TrainingSection(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: CUDA where there is one, else the CPU"
     )
-    seed: Seed = Field(
+    seed: SharedSeed = Field(
         default=0, description="Seed of initial weights, order and augmentation; left out: the recipe's seed"
     )
 

@@ -6,7 +6,18 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, JsonValue, model_validator
 
-from ebbtide.recipe.base import CodeText, FilePath, FolderPath, Fraction, Section, Seed, absent, conflict, out_of_range
+from ebbtide.recipe.base import (
+    CodeText,
+    FilePath,
+    FolderPath,
+    Fraction,
+    ProgramPath,
+    Section,
+    SharedSeed,
+    absent,
+    conflict,
+    out_of_range,
+)
 
 Positive = Annotated[float, Field(gt=0.0)]
 PixelSize = Annotated[int, Field(ge=1, le=4096)]
@@ -40,7 +51,7 @@ class ModelSection(Section):
     torchvision: Annotated[str, Field(min_length=1)] | None = Field(
         default=None, description="Name of a torchvision classifier (never downloaded)"
     )
-    exported: FilePath | None = Field(
+    exported: ProgramPath | None = Field(
         default=None, description="A program that torch.export.save wrote (.pt2), with its weights"
     )
     weights: FilePath | None = Field(
@@ -133,7 +144,7 @@ class SplitSection(Section):
     train: Fraction = Field(default=0.7, description="Share that weights and exits are tuned on")
     select: Fraction = Field(default=0.15, description="Share that thresholds and stages are chosen on")
     test: Fraction = Field(default=0.15, description="Share the report's numbers come from; nothing else reads it")
-    seed: Seed = Field(default=0, description="Seed of the division; left out: the recipe's seed")
+    seed: SharedSeed = Field(default=0, description="Seed of the division; left out: the recipe's seed")
 
     @model_validator(mode="after")
     def _whole(self) -> Self:

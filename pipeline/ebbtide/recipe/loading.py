@@ -1,0 +1,197 @@
+"""`load_recipe`: from a file and ``--set`` arguments to a validated `Recipe`, or to all that is wrong with it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ebbtide.errors import EbbtideError, nearest
+from ebbtide.recipe.diagnosis import diagnose, key_hint, value_at
+from ebbtide.recipe.document import Document, Where, parse, read_document
+from ebbtide.recipe.models import Recipe
+from ebbtide.recipe.problems import Problem, as_error, dotted
+from ebbtide.recipe.wording import known_keys, marker, takes_any_key
+
+
+def load_recipe(path: Path | str, *, overrides: Sequence[str] = (), allow_code: bool = True) -> Recipe:
+    """Read, override and validate a recipe.
+
+    Relative paths, those of `overrides` too, count from the recipe's folder; the result holds absolute
+    ones. A recipe without a name is named after its file. No code of the user's runs here.
+
+    Args:
+        path: the YAML file.
+        overrides: ``a.b=c`` each, `c` in YAML; a later one wins over an earlier one and over the file.
+        allow_code: False refuses what would run code of the user's: ``file.py:name`` entries and .pt2 files.
+
+    Raises:
+        EbbtideError: one for all problems; ``details["problems"]`` lists them, the first decides the code,
+            one of ``recipe.conflict``, ``missing_file``, ``missing_key``, ``no_code``, ``override``, ``syntax``,
+            ``unknown_key`` and ``value``.
+    """
+    path = Path(path)
+    document = read_document(path)
+    if document.data is None:
+        document.data = {}
+    if not isinstance(document.data, dict):
+        raise EbbtideError(
+            "recipe.value",
+            "A recipe is a section of keys, found something else.",
+            expected="keys: " + ", ".join(known_keys(())),
+            hint="See `ebb init` for a complete recipe.",
+            place=document.place(()),
+        )
+    problems = list(document.problems)
+    for text in overrides:
+        problems += _override(document, text)
+    resolved, path_problems = _resolve(document, path.resolve().parent, allow_code=allow_code)
+    problems += path_problems
+    resolved.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "model")
+    try:
+        recipe = Recipe.model_validate(resolved)
+    except ValidationError as error:
+        problems += diagnose(error, document)
+    if problems:
+        raise as_error(problems)
+    return recipe
+
+
+def _override(document: Document, text: str) -> list[Problem]:
+    """Put one ``a.b=c`` into the document; what stops it is returned."""
+    place = f"--set {text}"
+    name, equals, value_text = text.partition("=")
+    where: Where = tuple(part.strip() for part in name.split("."))
+    if not equals or not all(where):
+        message = f"`{text}` is not of the form a.b=c."
+        return [Problem("recipe.override", message, place=place, expected="a.b=c", hint="For example --set seed=3.")]
+    for depth in range(1, len(where) + 1):
+        section, key = where[: depth - 1], str(where[depth - 1])
+        known = known_keys(section)
+        if key in known or takes_any_key(section):
+            continue
+        home = f"`{dotted(section)}`" if section else "the recipe"
+        if not known:
+            return [
+                Problem(
+                    "recipe.override", f"{home} has no keys inside.", place=place, hint=f"--set {dotted(section)}=..."
+                )
+            ]
+        return [
+            Problem(
+                "recipe.override",
+                f"Unknown key `{key}` in {home}.",
+                where=where,
+                place=place,
+                expected=f"one of {', '.join(known)}",
+                found=key,
+                hint=key_hint(key, known, section),
+            )
+        ]
+    value = parse(value_text, place, line_places=False)
+    _insert(document, where, value.data, place)
+    return [
+        Problem(problem.code, problem.message, where=where, place=place, hint=problem.hint)
+        for problem in value.problems
+    ]
+
+
+def _insert(document: Document, where: Where, value: Any, place: str) -> None:
+    current = document.data
+    for depth, part in enumerate(where[:-1], start=1):
+        inside = current.get(part)
+        if not isinstance(inside, dict):
+            # A short form (exits: auto, tiers: 3) is opened up so that a key can be set in it.
+            short = "count" if part == "tiers" and inside is not None else None
+            current[part] = {short: inside} if short else {}
+            document.values[where[:depth]] = place
+        current = current[part]
+    document.forget(where)
+    document.problems = [problem for problem in document.problems if problem.where[: len(where)] != where]
+    current[where[-1]] = value
+    document.keys[where] = document.values[where] = place
+
+
+def _resolve(document: Document, folder: Path, *, allow_code: bool) -> tuple[dict[str, Any], list[Problem]]:
+    """A copy of the document with absolute paths, and what is missing or forbidden among them."""
+    problems: list[Problem] = []
+
+    def copy(value: Any, where: Where) -> Any:
+        if isinstance(value, dict):
+            return {key: copy(inner, (*where, key)) for key, inner in value.items()}
+        if isinstance(value, list):
+            return [copy(inner, (*where, index)) for index, inner in enumerate(value)]
+        kind = marker(where) if isinstance(value, str) else None
+        if kind is None:
+            return value
+        if kind in ("code", "program") and not allow_code:
+            problems.append(_forbidden(document, where, value))
+            return value
+        file, colon, name = value.rpartition(":") if kind == "code" else (value, "", "")
+        if not file or "\0" in file:
+            return value
+        absolute = (folder / Path(file).expanduser()).resolve()
+        if not (absolute.is_dir() if kind == "folder" else absolute.is_file()):
+            problems.append(_missing(document, where, absolute, kind, file))
+        return f"{absolute}{colon}{name}"
+
+    return copy(document.data, ()), problems
+
+
+def _forbidden(document: Document, where: Where, value: str) -> Problem:
+    what = "runs code of yours" if marker(where) == "code" else "is a .pt2 file, whose loader can run code"
+    return Problem(
+        "recipe.no_code",
+        f"`{dotted(where)}: {value}` {what}, and --no-code forbids it.",
+        where=where,
+        place=document.place(where),
+        expected="a source that is data only, such as a timm or torchvision name with .safetensors weights",
+        hint="Leave --no-code out if you trust this file, or name the source another way.",
+    )
+
+
+def _missing(document: Document, where: Where, path: Path, kind: str, written: str) -> Problem:
+    what = "folder" if kind == "folder" else "file"
+    other = "folder" if path.is_dir() else "file"
+    reason = f"is a {other}, not a {what}" if path.exists() else "does not exist"
+    close = nearest(path.name, _neighbours(path.parent)) if not path.exists() else None
+    suggestion = f"Did you mean `{Path(written).with_name(close)}`?" if close else None
+    return Problem(
+        "recipe.missing_file",
+        f"`{dotted(where)}`: the {what} {written} {reason}.",
+        where=where,
+        place=document.place(where),
+        expected=f"a {what} at {path}",
+        hint=suggestion or "Correct the path; it counts from the recipe's folder.",
+    )
+
+
+def _neighbours(folder: Path) -> list[str]:
+    try:
+        return [entry.name for _, entry in zip(range(2000), folder.iterdir(), strict=False)]
+    except OSError:
+        return []
+
+
+def named_paths(recipe: Recipe) -> Iterator[tuple[str, Path]]:
+    """Every file and folder that a recipe names, with its dotted key; a ``file.py:name`` entry gives the file."""
+    tree = recipe.model_dump(mode="json")
+    for where in _leaves(tree, ()):
+        kind = marker(where)
+        value = value_at(tree, where)
+        if kind is not None and isinstance(value, str):
+            yield dotted(where), Path(value.rpartition(":")[0] if kind == "code" else value)
+
+
+def _leaves(value: Any, where: Where) -> Iterator[Where]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(inner, (*where, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _leaves(inner, (*where, index))
+    else:
+        yield where
