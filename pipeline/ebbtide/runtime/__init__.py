@@ -1,0 +1,34 @@
+"""The reference runtime: sessions that predict and switch from any thread, evaluation, bench, and inputs."""
+
+from ebbtide.runtime.bench import BenchReport, ConfigurationBench, bench, session_overhead
+from ebbtide.runtime.configuration import Configuration, Step, Visit, bind, walk
+from ebbtide.runtime.evaluate import Evaluation, evaluate, run_path
+from ebbtide.runtime.inputs import Inputs, load_inputs
+from ebbtide.runtime.residency import Source
+from ebbtide.runtime.result import Ranked, Result, Times
+from ebbtide.runtime.session import Current, Session, energy, input_spec
+
+__all__ = [
+    "BenchReport",
+    "Configuration",
+    "ConfigurationBench",
+    "Current",
+    "Evaluation",
+    "Inputs",
+    "Ranked",
+    "Result",
+    "Session",
+    "Source",
+    "Step",
+    "Times",
+    "Visit",
+    "bench",
+    "bind",
+    "energy",
+    "evaluate",
+    "input_spec",
+    "load_inputs",
+    "run_path",
+    "session_overhead",
+    "walk",
+]

@@ -1,0 +1,328 @@
+"""The session: predictions from any thread, switches from any thread, and nothing lost between them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from ebbtide.bundle.manifest import ConfigurationEntry, Manifest
+from ebbtide.data.input import InputSpec
+from ebbtide.data.preprocess import preprocess
+from ebbtide.engine import Array, Engine
+from ebbtide.errors import EbbtideError
+from ebbtide.runtime.configuration import Configuration, Visit, bind, programs_of, walk
+from ebbtide.runtime.pixels import pixels_of
+from ebbtide.runtime.residency import Residency, Source
+from ebbtide.runtime.result import Result, Times
+from ebbtide.runtime.tiers import Tiers
+
+_clock = time.perf_counter_ns
+
+
+@dataclass(frozen=True, slots=True)
+class Current:
+    """Which configuration is in force, and why."""
+
+    configuration: str
+    tier: int | None
+    reason: str
+
+
+class _Lease:
+    """A configuration in force and how many predictions are running on it."""
+
+    __slots__ = ("configuration", "running")
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+        self.running = 0
+
+
+class Session:
+    """Runs a bundle.
+
+    All methods may be called from any thread. A prediction uses the configuration in force when it began, to its end; a
+    switch replaces the reference between two predictions and waits for none of them. Programs are never changed.
+
+    Args:
+        source: an opened bundle, or anything with its manifest and a way to find its files.
+        engine: what runs the programs. Its thread count is fixed before the first program is loaded, for the whole
+            process: ExecuTorch keeps pointers into its one thread pool.
+        configuration: the id to begin with; None for the first tier.
+        residency: ``all`` loads the programs of every tier at once and keeps whatever is loaded, so that a switch is a
+            swap of pointers; ``active`` keeps the programs of one configuration, and of two only while it switches.
+        minimum_accuracy: a floor, 0 to 1, on what a configuration promises; tiers below it are clamped, see `Tiers`.
+        warm_up: how often each method is run on zeros after its program was loaded, >= 0.
+
+    Raises:
+        EbbtideError: ``runtime.configuration``, ``runtime.below_floor``, ``runtime.floor``, ``runtime.engine`` if the
+            bundle is not for this engine, and what loading raises.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        engine: Engine,
+        *,
+        configuration: str | None = None,
+        residency: Literal["all", "active"] = "all",
+        minimum_accuracy: float | None = None,
+        warm_up: int = 1,
+    ) -> None:
+        self._manifest = source.manifest
+        self._engine_name = engine.name
+        self._spec = input_spec(self._manifest)
+        self._classes = self._manifest.model.classes
+        self._outside = self._manifest.model.outside
+        self._residency: Literal["all", "active"] = residency
+        self._programs = Residency(source, engine, warm_up)
+        self._tiers = Tiers(self._manifest, minimum_accuracy)
+        self._switching = threading.Lock()
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._running = 0
+        self._closed = False
+        entry, reason = self._first(configuration)
+        try:
+            if residency == "all":
+                for name in self._manifest.tiers:
+                    self._programs.load(programs_of(self._tiers.entry(name)))
+            self._lease = _Lease(self._bound(entry, reason))
+        except BaseException:
+            self._programs.keep_only(())
+            raise
+
+    @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self._manifest
+
+    @property
+    def engine_name(self) -> str:
+        """The name of the engine that runs the programs."""
+        return self._engine_name
+
+    @property
+    def input(self) -> InputSpec:
+        """How an image or a signal becomes what the programs take."""
+        return self._spec
+
+    @property
+    def minimum_accuracy(self) -> float | None:
+        """The accuracy floor in force."""
+        return self._tiers.minimum_accuracy
+
+    @property
+    def current(self) -> Current:
+        """The configuration that the next prediction will use."""
+        configuration = self._lease.configuration
+        return Current(configuration.id, configuration.tier, configuration.reason)
+
+    def predict(self, image: Any) -> Result:
+        """Classify one image or signal.
+
+        Args:
+            image: a PIL image (its EXIF orientation is applied), a uint8 array (H, W) or (H, W, C) already upright, or
+                for a signal bundle a float32 array (C, T).
+
+        Raises:
+            EbbtideError: ``runtime.input`` or what preprocessing refuses, ``runtime.closed``, ``runtime.output``, and
+                what the engine raises.
+        """
+        start = _clock()
+        tensor = preprocess(pixels_of(image, self._spec), self._spec)[None]
+        return self._predict(tensor, start, _clock())
+
+    def predict_tensor(self, tensor: Array) -> Result:
+        """Classify one input that is preprocessed already: float32, with or without the batch dimension of 1."""
+        start = _clock()
+        if tensor.ndim == len(self._spec.shape):
+            tensor = tensor[None]
+        return self._predict(tensor, start, start)
+
+    def switch(self, configuration_id: str, *, reason: str = "application") -> Current:
+        """Put another configuration in force, loading what it needs beside what is running.
+
+        If anything fails, the configuration in force stays. Returns once the next prediction will use the new one; with
+        residency ``active``, once the programs that are no longer needed are closed.
+
+        Args:
+            configuration_id: one of the manifest's.
+            reason: why, for results and logs.
+
+        Raises:
+            EbbtideError: ``runtime.configuration``, ``runtime.below_floor``, ``runtime.closed``, what loading raises.
+        """
+        with self._switching:
+            entry = self._tiers.entry(configuration_id)
+            self._tiers.refuse_below_floor(configuration_id)
+            return self._replace(entry, reason)
+
+    def switch_tier(self, tier: int, *, reason: str = "application") -> Current:
+        """Put a tier in force, or the nearest one that the accuracy floor allows; the reason then says so.
+
+        Raises:
+            EbbtideError: ``runtime.tier`` if there is no such tier, ``runtime.closed``, and what loading raises.
+        """
+        with self._switching:
+            allowed, clamped = self._tiers.clamp(tier)
+            return self._replace(
+                self._tiers.entry(self._tiers.id_of(allowed)), f"{reason}; {clamped}" if clamped else reason
+            )
+
+    def set_minimum_accuracy(self, minimum_accuracy: float | None) -> Current:
+        """Set or lift the accuracy floor; a configuration in force that is below it is left for an allowed tier.
+
+        Raises:
+            EbbtideError: ``runtime.floor``; the floor in force then stays.
+        """
+        with self._switching:
+            tiers = Tiers(self._manifest, minimum_accuracy)
+            now = self._lease.configuration
+            if not tiers.allows(now.id):
+                allowed, clamped = tiers.clamp(now.tier if now.tier is not None else 0)
+                name = tiers.id_of(allowed)
+                why = clamped or f"{now.id} is below the application's floor of {minimum_accuracy}"
+                self._replace(tiers.entry(name), f"floor; {why}")
+            self._tiers = tiers
+            return self.current
+
+    @contextmanager
+    def pinned(self) -> Iterator[Configuration]:
+        """The configuration in force, kept usable to the end of the block whatever is switched meanwhile.
+
+        With residency ``active`` a switch waits for the end of the block, so do not switch from inside it.
+        """
+        lease = self._enter()
+        try:
+            yield lease.configuration
+        finally:
+            self._leave(lease)
+
+    def close(self) -> None:
+        """Refuse new predictions, wait for those that are running, free the programs. A second close does nothing."""
+        with self._switching:
+            with self._lock:
+                self._closed = True
+                self._idle.wait_for(lambda: self._running == 0)
+            self._programs.keep_only(())
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _predict(self, tensor: Array, start: int, ready: int) -> Result:
+        lease = self._enter()
+        try:
+            visit = walk(lease.configuration.steps, tensor)
+        finally:
+            self._leave(lease)
+        return self._result(lease.configuration, visit, start, ready)
+
+    def _result(self, configuration: Configuration, visit: Visit, start: int, ready: int) -> Result:
+        label = int(visit.logits.argmax())
+        step = visit.step
+        outside = None if self._outside is None else energy(visit.logits) > self._outside.threshold
+        return Result(
+            label=label,
+            class_name=self._classes[label],
+            confidence=visit.confidence,
+            probabilities=visit.probabilities,
+            logits=visit.logits,
+            position=step.position,
+            left_at=step.reference,
+            outside=outside,
+            configuration=configuration.id,
+            tier=configuration.tier,
+            reason=configuration.reason,
+            times=Times(
+                preprocess_us=(ready - start) / 1000,
+                methods=tuple(
+                    (done.reference, spent / 1000)
+                    for done, spent in zip(configuration.steps, visit.times_ns, strict=False)
+                ),
+                total_us=(_clock() - start) / 1000,
+            ),
+            classes=self._classes,
+        )
+
+    def _enter(self) -> _Lease:
+        # Reading the reference and counting the prediction are one act, so no switch can close a program in between.
+        with self._lock:
+            if self._closed:
+                raise EbbtideError("runtime.closed", "The session is closed.", hint="open a new one")
+            lease = self._lease
+            lease.running += 1
+            self._running += 1
+            return lease
+
+    def _leave(self, lease: _Lease) -> None:
+        with self._lock:
+            lease.running -= 1
+            self._running -= 1
+            if lease.running == 0 and (lease is not self._lease or self._closed):
+                self._idle.notify_all()
+
+    def _first(self, configuration: str | None) -> tuple[ConfigurationEntry, str]:
+        if configuration is not None:
+            self._tiers.refuse_below_floor(self._tiers.entry(configuration).id)
+            return self._tiers.entry(configuration), "start"
+        tier, clamped = self._tiers.clamp(0)
+        return self._tiers.entry(self._tiers.id_of(tier)), f"start; {clamped}" if clamped else "start"
+
+    def _bound(self, entry: ConfigurationEntry, reason: str) -> Configuration:
+        self._programs.load(programs_of(entry))
+        return bind(self._manifest, entry, self._programs.loaded, reason=reason)
+
+    def _replace(self, entry: ConfigurationEntry, reason: str) -> Current:
+        """Swap the lease; the caller holds the lock of the switches."""
+        if self._closed:
+            raise EbbtideError("runtime.closed", "The session is closed.", hint="open a new one")
+        if entry.id == self._lease.configuration.id:
+            configuration = replace(self._lease.configuration, reason=reason)
+        else:
+            configuration = self._bound(entry, reason)
+        with self._lock:
+            self._lease = lease = _Lease(configuration)
+            if self._residency == "active":
+                # Every prediction that is not on the new configuration may still be running in an old program.
+                self._idle.wait_for(lambda: self._running == lease.running)
+        if self._residency == "active":
+            self._programs.keep_only(configuration.programs)
+        return Current(configuration.id, configuration.tier, configuration.reason)
+
+
+def input_spec(manifest: Manifest) -> InputSpec:
+    """A manifest's input as preprocessing takes it."""
+    entry = manifest.model.input
+    return InputSpec(
+        kind=entry.kind,
+        shape=entry.shape[1:],
+        color=entry.color,
+        scale=entry.scale,
+        bias=entry.bias,
+        crop=entry.crop,
+        resize=entry.resize,
+    )
+
+
+def energy(logits: npt.NDArray[np.float32]) -> float:
+    """The energy score of an input, ``-log(sum(exp(logits)))`` in double precision; higher is stranger.
+
+    Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, equation 4 with temperature 1.
+    """
+    wide = logits.astype(np.float64)
+    peak = float(wide.max())
+    return -(peak + float(np.log(np.exp(wide - peak).sum())))
