@@ -1,0 +1,51 @@
+# The two commands a new user needs: `make demo` and `make test`. Both set everything up on a fresh machine.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EBB := $(BIN)/ebb
+OUT ?= build/digits
+
+.PHONY: demo test check format scoreboard bench vectors schemas lock clean
+
+# What is installed is stamped, so that a changed lock is installed again and an unchanged one costs nothing.
+$(VENV)/.core: locks/core.txt pyproject.toml tools/setup
+	tools/setup "$(PYTHON)" $(VENV) core
+$(VENV)/.dev: locks/dev.txt pyproject.toml tools/setup
+	tools/setup "$(PYTHON)" $(VENV) dev
+
+## Build pipeline/examples/digits.yaml end to end: train, add exits, lower, check, sign, verify, install, predict, report.
+demo: $(VENV)/.core
+	@$(EBB) build pipeline/examples/digits.yaml --output $(OUT) --install $(OUT)/store --try 8
+
+## All tests but the slow ones.
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+## Format, lint and types.
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+## Print every measured figure and rewrite the tables in README and docs from them.
+scoreboard: $(VENV)/.dev
+	$(BIN)/python pipeline/benchmarks/scoreboard.py
+
+## Measure the figures of the whole road again; continues after a kill.
+bench: $(VENV)/.dev
+	$(BIN)/python pipeline/benchmarks/road.py
+
+## Regenerate the shared test vectors and the JSON schemas.
+vectors schemas: $(VENV)/.dev
+	$(BIN)/python tools/generate.py
+
+## Resolve the pins again (needs the package index; the locks name no index).
+lock: $(VENV)/.dev
+	tools/lock $(BIN)
+
+clean:
+	rm -rf build

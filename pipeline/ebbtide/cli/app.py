@@ -1,0 +1,259 @@
+"""The commands. Each parses its arguments, calls one function of `ebbtide.api` and prints what comes back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ebbtide import __version__
+from ebbtide.cli.surface import speaking
+
+app = typer.Typer(
+    name="ebb",
+    help="One trained PyTorch classifier in; signed mobile bundles whose cost follows the phone out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # The rich help imports a Markdown renderer: plain help answers in half the time.
+    rich_markup_mode=None,
+    add_completion=False,
+)
+keys_app = typer.Typer(
+    help="Keys that sign bundles and that readers trust.", no_args_is_help=True, rich_markup_mode=None
+)
+app.add_typer(keys_app, name="keys")
+
+RecipeFile = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
+BundleFolder = Annotated[Path, typer.Argument(help="The bundle's folder.", show_default=False)]
+Overrides = Annotated[
+    list[str], typer.Option("--set", metavar="A.B=C", help="Override a value of the recipe; may be repeated.")
+]
+NoCode = Annotated[
+    bool, typer.Option("--no-code", help="Refuse to run the recipe's own Python files and .pt2 programs.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on stdout, progress as JSON lines on stderr.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
+Cache = Annotated[
+    Path | None, typer.Option("--cache", help="Where finished steps are kept. [default: the user's cache folder]")
+]
+Trusted = Annotated[
+    list[Path] | None,
+    typer.Option("--key", help="Trusted public key (PEM); may be repeated. [default: this machine's development key]"),
+]
+MinimumSequence = Annotated[int, typer.Option("--minimum-sequence", min=0, help="Refuse bundles older than this.")]
+Configuration = Annotated[
+    str | None, typer.Option("--configuration", "-c", help="Configuration to run. [default: tier 0]")
+]
+
+
+@app.callback(invoke_without_command=True)
+def root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    """Set nothing up; each command is complete in itself."""
+    if version:
+        print(f"ebb {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def init(
+    path: Annotated[Path, typer.Argument(help="The recipe to write.")] = Path("recipe.yaml"),
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write a commented recipe with every default visible."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+
+        written = api.init(path)
+        surface.result({"recipe": str(written)}, lambda: print(f"Wrote {written}. Edit it, then: ebb build {written}"))
+
+
+@app.command()
+def check(
+    recipe: RecipeFile,
+    overrides: Overrides = [],  # noqa: B006 - typer copies defaults
+    no_code: NoCode = False,
+    cache: Cache = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Validate recipe, data and model without building; prints the model's accuracy."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        found = api.check(recipe, overrides=overrides, allow_code=not no_code, cache=cache, progress=surface.progress)
+        surface.result(found.as_dict(), lambda: tables.checked(found))
+
+
+@app.command()
+def inspect(
+    recipe: RecipeFile,
+    overrides: Overrides = [],  # noqa: B006 - typer copies defaults
+    no_code: NoCode = False,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Also draw the stages into this SVG file.")] = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show the model's graph: cut points, stages, costs."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        found = api.inspect(
+            recipe, overrides=overrides, allow_code=not no_code, cache=cache, svg=svg, progress=surface.progress
+        )
+        surface.result(found.as_dict(), lambda: tables.inspected(found))
+
+
+@app.command()
+def build(
+    recipe: RecipeFile,
+    overrides: Overrides = [],  # noqa: B006 - typer copies defaults
+    no_code: NoCode = False,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Where bundles and report go. [default: build/NAME]")
+    ] = None,
+    measurements: Annotated[
+        Path | None, typer.Option("--measurements", help="Use this measurement record instead of measuring here.")
+    ] = None,
+    cache: Cache = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Build a signed, verified bundle for each device of the recipe, and the report. Continues after a kill."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        built = api.build(
+            recipe,
+            overrides=overrides,
+            allow_code=not no_code,
+            cache=cache,
+            output=output,
+            measurements=measurements,
+            progress=surface.progress,
+        )
+        surface.result(built.as_dict(), lambda: tables.built(built))
+
+
+@app.command()
+def run(
+    bundle: BundleFolder,
+    source: Annotated[Path, typer.Argument(help="An image, a folder of images, or an .npz with `images`.")],
+    configuration: Configuration = None,
+    top: Annotated[int, typer.Option("--top", min=1, help="How many labels to print.")] = 3,
+    trusted: Trusted = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Predict with the real runtime, as a phone would."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        results = api.run(
+            bundle, source, configuration=configuration, top=top, trusted=trusted, progress=surface.progress
+        )
+        surface.result({"predictions": [r.as_dict() for r in results]}, lambda: tables.predicted(results))
+
+
+@app.command()
+def bench(
+    bundle: BundleFolder,
+    source: Annotated[
+        Path | None, typer.Argument(help="Real inputs as for `run`. [default: samples.npz beside the bundles]")
+    ] = None,
+    repeats: Annotated[int, typer.Option("--repeats", min=1, help="Passes over the inputs.")] = 20,
+    trusted: Trusted = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Time every tier on this machine: p50, p90, spread, machine facts."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        found = api.bench(bundle, source, repeats=repeats, trusted=trusted, progress=surface.progress)
+        surface.result(found, lambda: tables.benched(found))
+
+
+@app.command()
+def verify(
+    bundle: BundleFolder,
+    trusted: Trusted = None,
+    minimum_sequence: MinimumSequence = 0,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Check signature, sequence, names, sizes and hashes of a bundle; nothing in it is run."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+
+        facts = api.verify(bundle, trusted=trusted, minimum_sequence=minimum_sequence)
+        surface.result(
+            facts, lambda: print(f"{bundle}: {facts['name']} {facts['sequence']}, {facts['files']} files, verified")
+        )
+
+
+@app.command()
+def install(
+    bundle: BundleFolder,
+    store: Annotated[Path, typer.Option("--store", help="The local store; made when needed.")] = Path("store"),
+    trusted: Trusted = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Verify a bundle and install it into a local store, keeping the last good one."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+
+        facts = api.install(bundle, store=store, trusted=trusted)
+        surface.result(facts, lambda: print(f"Installed {facts['name']} {facts['sequence']} in {facts['folder']}"))
+
+
+@app.command()
+def diff(
+    old: Annotated[Path, typer.Argument(help="The bundle that is there.", show_default=False)],
+    new: Annotated[Path, typer.Argument(help="The bundle that would replace it.", show_default=False)],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Show what changed between two bundles, and how many bytes travel."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        found = api.diff(old, new)
+        surface.result(found, lambda: tables.compared(found))
+
+
+@keys_app.command("new")
+def keys_new(
+    path: Annotated[Path, typer.Argument(help="Where to write the private key (PEM).", show_default=False)],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Make a signing key (ECDSA P-256); an existing file is never overwritten."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+
+        facts = api.new_key(path)
+        surface.result(facts, lambda: print(f"Wrote {path} (key id {facts['key_id']}). Keep it secret."))
+
+
+@keys_app.command("public")
+def keys_public(
+    path: Annotated[Path, typer.Argument(help="The private key (PEM).", show_default=False)],
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Print the public key that readers trust."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+
+        facts = api.public_key(path)
+        surface.result(facts, lambda: print(facts["public_key"], end=""))

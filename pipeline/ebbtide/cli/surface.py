@@ -1,0 +1,147 @@
+"""How a command speaks: to a person, as JSON lines, or hardly at all."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from ebbtide.errors import EbbtideError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from ebbtide.steps import Progress, Task
+
+
+class _RichTask:
+    def __init__(self, bars: Bars, task: TaskID) -> None:
+        self._bars, self._task = bars, task
+
+    def advance(self, count: int = 1, **facts: object) -> None:
+        shown = "  ".join(f"{name} {_short(value)}" for name, value in facts.items())
+        self._bars.update(self._task, advance=count, facts=shown)
+
+
+class _RichProgress:
+    """Bars with a time to go, on stderr, so that stdout carries the result alone."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
+
+        self._console = console
+        self.bars = Bars(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("[dim]to go"),
+            TimeRemainingColumn(),
+            TextColumn("[dim]{task.fields[facts]}"),
+            console=console,
+        )
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
+        task = self.bars.add_task(label, total=total, facts="")
+        try:
+            yield _RichTask(self.bars, task)
+        finally:
+            # A task of unknown length is whole when its block ends.
+            if total is None:
+                self.bars.update(task, total=1, completed=1)
+            self.bars.stop_task(task)
+
+    def say(self, text: str) -> None:
+        self._console.print(text, style="cyan", markup=False, highlight=False)
+
+
+class _JsonTask:
+    def __init__(self, label: str, total: int | None) -> None:
+        self._label, self._total, self._done = label, total, 0
+
+    def advance(self, count: int = 1, **facts: object) -> None:
+        self._done += count
+        _line({"event": "progress", "task": self._label, "done": self._done, "total": self._total, **facts})
+
+
+class _JsonProgress:
+    """One JSON object a line on stderr."""
+
+    @contextmanager
+    def task(self, label: str, total: int | None = None) -> Iterator[Task]:
+        _line({"event": "start", "task": label, "total": total})
+        yield _JsonTask(label, total)
+        _line({"event": "end", "task": label})
+
+    def say(self, text: str) -> None:
+        _line({"event": "say", "text": text})
+
+
+def _line(value: Mapping[str, object]) -> None:
+    print(json.dumps(value, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+
+
+def _short(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+class Surface:
+    """What a command prints with.
+
+    Attributes:
+        progress: goes to stderr.
+    """
+
+    def __init__(self, progress: Progress, *, as_json: bool, quiet: bool) -> None:
+        self.progress = progress
+        self._as_json, self._quiet = as_json, quiet
+
+    def result(self, value: Mapping[str, Any], show: Callable[[], None] | None = None) -> None:
+        """Print a result on stdout: as JSON, or as `show` prints it for a person (nothing if quiet)."""
+        if self._as_json:
+            print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
+        elif show is not None and not self._quiet:
+            show()
+
+
+@contextmanager
+def speaking(*, as_json: bool, quiet: bool) -> Iterator[Surface]:
+    """Run a command's body; an `EbbtideError` becomes its message and its exit status."""
+    from rich.console import Console
+
+    from ebbtide.steps import silent
+
+    bars: AbstractContextManager[object] | None = None
+    progress: Progress = silent
+    if as_json:
+        progress = _JsonProgress()
+    elif not quiet:
+        drawn = _RichProgress(Console(stderr=True))
+        progress, bars = drawn, drawn.bars
+    surface = Surface(progress, as_json=as_json, quiet=quiet)
+    try:
+        if bars is None:
+            yield surface
+        else:
+            with bars:
+                yield surface
+    except EbbtideError as error:
+        _fail(error, as_json=as_json)
+    except KeyboardInterrupt:
+        _fail(EbbtideError("api.interrupted", "Stopped; the same command continues"), as_json=as_json)
+
+
+def _fail(error: EbbtideError, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"error": error.as_dict()}, ensure_ascii=False, indent=2, default=str))
+    else:
+        print(str(error), file=sys.stderr)
+    raise typer.Exit(error.exit_status) from None
