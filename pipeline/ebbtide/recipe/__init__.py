@@ -15,6 +15,7 @@ from ebbtide.recipe.models import (
 )
 from ebbtide.recipe.sources import DataSection, IdxSection, InputSection, ModelSection, SplitSection, TorchvisionData
 from ebbtide.recipe.stable import canonical_json, step_inputs
+from ebbtide.recipe.template import init_text
 
 __all__ = [
     "AugmentationSection",
@@ -33,6 +34,7 @@ __all__ = [
     "TrainingSection",
     "canonical_json",
     "code_entry",
+    "init_text",
     "load_recipe",
     "named_paths",
     "step_inputs",

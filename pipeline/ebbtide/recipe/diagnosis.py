@@ -67,6 +67,9 @@ def _locate(details: ErrorDetails, data: Any) -> tuple[Where, bool]:
         elif details["type"] == "missing" and part == details["loc"][-1]:
             where = (*where, part)
         elif isinstance(part, str) and isinstance(current, dict):
+            if part in known_keys(where):
+                # A value that was filled in from elsewhere (a shared seed) is reported where it is written.
+                return where, False
             fits = fits and not part.startswith(("literal[", "list[", "constrained-"))
         elif isinstance(part, str) and isinstance(current, list):
             fits = fits and part.startswith("list[")
@@ -164,13 +167,13 @@ def _value_hint(where: Where, value: Any) -> str:
         return "Write true or false; yes, no, on and off are plain text here (YAML 1.2)."
     if isinstance(value, str) and "number" in expected and _is_number(value):
         return f"Write it without quotes: {value}."
-    if isinstance(value, int | float) and "text" in expected and not isinstance(value, bool):
+    if isinstance(value, int | float) and "text" in expected and "number" not in expected:
         return f'For the text write it in quotes: "{value}".'
     if value is None:
         return "Give a value, or delete the key to get the default."
     if isinstance(value, str | int | float) and expected.startswith("a list"):
         return f"Write a list: [{value}]."
-    return "Change the value to what is expected." if expected else "Change the value."
+    return f"Write {expected}." if 0 < len(expected) <= 100 else "See docs/recipe.md for what may stand here."
 
 
 def _is_number(text: str) -> bool:

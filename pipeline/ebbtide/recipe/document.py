@@ -207,7 +207,14 @@ class _Builder:
                 continue
             seen[key] = place
             self.document.keys.setdefault((*where, key), place)
-            yield key, self.value(value_node, (*where, key))
+            value = self.value(value_node, (*where, key))
+            if value is None and not value_node.value:
+                message = f"The key `{key}` has no value."
+                self.problem(
+                    (*where, key), place, message, "Write {} for a section of defaults, null for none, or a value."
+                )
+                continue
+            yield key, value
 
     def problem(self, where: Where, place: str, message: str, hint: str) -> None:
         self.document.problems.append(Problem("recipe.syntax", message, where=where, place=place, hint=hint))

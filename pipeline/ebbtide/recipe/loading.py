@@ -54,20 +54,55 @@ def load_recipe(path: Path | str, *, overrides: Sequence[str] = (), allow_code: 
     try:
         recipe = Recipe.model_validate(resolved)
     except ValidationError as error:
-        problems += diagnose(error, document)
+        found = diagnose(error, document)
+        problems += found + _hidden_conflicts(resolved, found, document)
     if problems:
         raise as_error(problems)
     return recipe
 
 
+def _hidden_conflicts(resolved: dict[str, Any], found: Sequence[Problem], document: Document) -> list[Problem]:
+    """Conflicts between keys that validation did not come to, because some key beside them was wrong.
+
+    The wrong keys are left out and the rest is validated again. A conflict in a section that lost a
+    known key could be due to the loss, so only the others are kept.
+    """
+    lost = [problem.where for problem in found if problem.code == "recipe.value"]
+    removable = [problem.where for problem in found if problem.code in ("recipe.value", "recipe.unknown_key")]
+    for where in sorted(removable, key=len, reverse=True):
+        section = value_at(resolved, where[:-1]) if where else None
+        if isinstance(section, dict):
+            section.pop(str(where[-1]), None)
+    try:
+        Recipe.model_validate(resolved)
+    except ValidationError as error:
+        known = {(problem.where, problem.code) for problem in found}
+        return [
+            problem
+            for problem in diagnose(error, document)
+            if problem.code == "recipe.conflict"
+            and (problem.where, problem.code) not in known
+            and not any(where[: len(problem.where) - 1] == problem.where[:-1] for where in lost)
+        ]
+    return []
+
+
 def _override(document: Document, text: str) -> list[Problem]:
     """Put one ``a.b=c`` into the document; what stops it is returned."""
     place = f"--set {text}"
-    name, equals, value_text = text.partition("=")
+    name, _, value_text = text.partition("=")
     where: Where = tuple(part.strip() for part in name.split("."))
-    if not equals or not all(where):
+    if not value_text.strip() or not all(where):
         message = f"`{text}` is not of the form a.b=c."
-        return [Problem("recipe.override", message, place=place, expected="a.b=c", hint="For example --set seed=3.")]
+        return [
+            Problem(
+                "recipe.override",
+                message,
+                place=place,
+                expected="a.b=c",
+                hint="For example --set seed=3, or exits=null for none.",
+            )
+        ]
     for depth in range(1, len(where) + 1):
         section, key = where[: depth - 1], str(where[depth - 1])
         known = known_keys(section)

@@ -27,7 +27,7 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 class ClassDraw(Section):
     """A class set drawn at random from all classes."""
 
-    count: int = Field(ge=2, description="How many classes to draw")
+    count: int = Field(examples=[10], ge=2, description="How many classes to draw")
     seed: Seed = Field(default=0, description="Seed of the draw")
 
 
@@ -129,14 +129,18 @@ class TiersSection(Section):
         description="The cheapest tier loses at most this many points of the metric on select",
     )
     floor: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        default=None, description="No tier may have less than this metric on select (0..1); left out: no floor"
+        examples=[0.9],
+        default=None,
+        description="No tier may have less than this metric on select (0..1); left out: no floor",
     )
 
 
 class SignSection(Section):
     """Who signs the bundle."""
 
-    key: FilePath = Field(description="Private key (PEM, ECDSA P-256) as `ebb keys new` writes it")
+    key: FilePath = Field(
+        examples=["keys/dev.pem"], description="Private key (PEM, ECDSA P-256) as `ebb keys new` writes it"
+    )
 
 
 def _auto_exits(value: Any) -> Any:

@@ -68,8 +68,8 @@ def as_error(problems: Sequence[Problem]) -> EbbtideError:
     return EbbtideError(first.code, "\n".join(lines), place=first.place, details=details)
 
 
-def _order(problem: Problem) -> tuple[bool, int, str]:
-    """By line; what came by --set or has no line last."""
+def _order(problem: Problem) -> tuple[bool, int]:
+    """By line; what came by --set or has no line last, in the order given."""
     line = (problem.place or "").rpartition(":")[2]
     override = (problem.place or "").startswith("--set")
-    return (override or not line.isdigit(), int(line) if line.isdigit() and not override else 0, dotted(problem.where))
+    return (override or not line.isdigit(), int(line) if line.isdigit() and not override else 0)

@@ -44,17 +44,24 @@ def _one_of(section: Section, keys: tuple[str, ...], what: str) -> str:
 class ModelSection(Section):
     """The universal model: the trained classifier over all classes that the build starts from."""
 
-    factory: CodeText | None = Field(default=None, description="file.py:function of your own that returns the model")
+    factory: CodeText | None = Field(
+        examples=["model.py:make_model"],
+        default=None,
+        description="file.py:function of your own that returns the model",
+    )
     timm: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="Name of a timm model (never downloaded)"
+        examples=["mobilenetv3_small_100"], default=None, description="Name of a timm model (never downloaded)"
     )
     torchvision: Annotated[str, Field(min_length=1)] | None = Field(
-        default=None, description="Name of a torchvision classifier (never downloaded)"
+        examples=["mobilenet_v3_small"], default=None, description="Name of a torchvision classifier (never downloaded)"
     )
     exported: ProgramPath | None = Field(
-        default=None, description="A program that torch.export.save wrote (.pt2), with its weights"
+        examples=["model.pt2"],
+        default=None,
+        description="A program that torch.export.save wrote (.pt2), with its weights",
     )
     weights: FilePath | None = Field(
+        examples=["model.safetensors"],
         default=None,
         description="Trained weights: .safetensors, or .pt/.pth holding tensors only (code in it is refused)",
     )
@@ -114,10 +121,14 @@ class ModelSection(Section):
 class IdxSection(Section):
     """Files in the IDX format of MNIST and Fashion-MNIST, plain or .gz."""
 
-    images: FilePath = Field(description="Training images")
-    labels: FilePath = Field(description="Training labels")
-    test_images: FilePath | None = Field(default=None, description="Official test images; they stay test")
-    test_labels: FilePath | None = Field(default=None, description="Official test labels")
+    images: FilePath = Field(examples=["train-images-idx3-ubyte.gz"], description="Training images")
+    labels: FilePath = Field(examples=["train-labels-idx1-ubyte.gz"], description="Training labels")
+    test_images: FilePath | None = Field(
+        examples=["t10k-images-idx3-ubyte.gz"], default=None, description="Official test images; they stay test"
+    )
+    test_labels: FilePath | None = Field(
+        examples=["t10k-labels-idx1-ubyte.gz"], default=None, description="Official test labels"
+    )
 
     @model_validator(mode="after")
     def _paired(self) -> Self:
@@ -134,8 +145,10 @@ class IdxSection(Section):
 class TorchvisionData(Section):
     """A torchvision data set that is already on disk; nothing is downloaded."""
 
-    name: str = Field(min_length=1, description="Class name in torchvision.datasets, such as CIFAR10")
-    root: FolderPath = Field(description="The folder torchvision was told to download to")
+    name: str = Field(
+        examples=["CIFAR10"], min_length=1, description="Class name in torchvision.datasets, such as CIFAR10"
+    )
+    root: FolderPath = Field(examples=["downloads"], description="The folder torchvision was told to download to")
 
 
 class SplitSection(Section):
@@ -163,16 +176,23 @@ class InputSection(Section):
     """How a sample becomes the model's input; what is left out comes from the model (timm, torchvision) or the data."""
 
     size: PixelSize | Annotated[list[PixelSize], Field(min_length=2, max_length=2)] | None = Field(
+        examples=[224],
         default=None,
         description="Height and width in pixels: one number or [height, width]; left out: the model's or data's own",
     )
     mean: Annotated[list[float], Field(min_length=1)] | None = Field(
-        default=None, description="Mean per channel, of pixels in 0..1; left out: the model's own"
+        examples=[[0.485, 0.456, 0.406]],
+        default=None,
+        description="Mean per channel, of pixels in 0..1; left out: the model's own",
     )
     std: Annotated[list[Positive], Field(min_length=1)] | None = Field(
-        default=None, description="Standard deviation per channel, of pixels in 0..1; left out: the model's own"
+        examples=[[0.229, 0.224, 0.225]],
+        default=None,
+        description="Standard deviation per channel, of pixels in 0..1; left out: the model's own",
     )
-    color: Literal["RGB", "gray"] | None = Field(default=None, description="RGB or gray; left out: as the data is")
+    color: Literal["RGB", "gray"] | None = Field(
+        examples=["RGB"], default=None, description="RGB or gray; left out: as the data is"
+    )
     crop: Literal["center"] | None = Field(
         default="center", description="center: cut to the aspect of `size` before resizing; null: stretch"
     )
@@ -199,14 +219,20 @@ class DataSection(Section):
     """The labelled samples."""
 
     digits: Literal[True] | None = Field(
-        default=None, description="true: the 1,797 scanned digits that scikit-learn carries"
+        examples=[True], default=None, description="true: the 1,797 scanned digits that scikit-learn carries"
     )
-    folder: FolderPath | None = Field(default=None, description="Images (PNG, JPEG, WebP) in one folder per class")
-    npz: FilePath | None = Field(default=None, description="A NumPy .npz with images, labels and optionally names")
+    folder: FolderPath | None = Field(
+        examples=["photos"], default=None, description="Images (PNG, JPEG, WebP) in one folder per class"
+    )
+    npz: FilePath | None = Field(
+        examples=["samples.npz"], default=None, description="A NumPy .npz with images, labels and optionally names"
+    )
     idx: IdxSection | None = Field(default=None, description="IDX files as MNIST and Fashion-MNIST have them")
     torchvision: TorchvisionData | None = Field(default=None, description="A torchvision data set already on disk")
     function: CodeText | None = Field(
-        default=None, description="file.py:function of your own that returns arrays and labels"
+        examples=["data.py:samples"],
+        default=None,
+        description="file.py:function of your own that returns arrays and labels",
     )
     split: SplitSection = Field(
         default_factory=SplitSection, description="Shares of train, select and test; an official test set stays test"
