@@ -128,6 +128,7 @@ CODES: dict[str, str] = {
     "bundle.runtime_version": "The runtime's version is outside the range that the bundle was built for.",
     "bundle.signature": "The signature is not a valid one of the manifest's exact bytes.",
     "bundle.source_date": "SOURCE_DATE_EPOCH is not a whole number of seconds.",
+    "bundle.store": "The store's own record of what is installed is damaged.",
     # runtime
     "runtime.below_floor": "A configuration promises less than the accuracy floor that the application set.",
     "runtime.bench": "There is nothing to time.",

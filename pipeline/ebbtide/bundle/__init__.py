@@ -1,1 +1,82 @@
 """Bundles: the signed manifest, the payload, a deterministic writer, a safe reader, a store, and what changed."""
+
+from ebbtide.bundle.diff import BundleDiff, diff_bundles
+from ebbtide.bundle.layout import Limits
+from ebbtide.bundle.manifest import (
+    DEFAULT_POLICY,
+    BundleDraft,
+    ConfigurationEntry,
+    DeviceEntry,
+    Expected,
+    FileEntry,
+    InputEntry,
+    LatencyEntry,
+    Manifest,
+    MethodEntry,
+    ModelEntry,
+    OutsideEntry,
+    PathStep,
+    PayloadEntry,
+    PolicyEntry,
+    ProgramEntry,
+    RuntimeEntry,
+    Scored,
+    TensorEntry,
+    XzEntry,
+    float32,
+    manifest_bytes,
+)
+from ebbtide.bundle.parsing import parse_manifest
+from ebbtide.bundle.reader import Bundle, check_runtime, open_bundle
+from ebbtide.bundle.signature import (
+    PrivateKey,
+    PublicKey,
+    load_private_key,
+    load_public_key,
+    new_key,
+    verify_signature,
+    write_public_key,
+)
+from ebbtide.bundle.store import Store
+from ebbtide.bundle.writer import write_bundle
+
+__all__ = [
+    "DEFAULT_POLICY",
+    "Bundle",
+    "BundleDiff",
+    "BundleDraft",
+    "ConfigurationEntry",
+    "DeviceEntry",
+    "Expected",
+    "FileEntry",
+    "InputEntry",
+    "LatencyEntry",
+    "Limits",
+    "Manifest",
+    "MethodEntry",
+    "ModelEntry",
+    "OutsideEntry",
+    "PathStep",
+    "PayloadEntry",
+    "PolicyEntry",
+    "PrivateKey",
+    "ProgramEntry",
+    "PublicKey",
+    "RuntimeEntry",
+    "Scored",
+    "Store",
+    "TensorEntry",
+    "XzEntry",
+    "check_runtime",
+    "diff_bundles",
+    "float32",
+    "load_private_key",
+    "load_public_key",
+    "manifest_bytes",
+    "new_key",
+    "open_bundle",
+    "parse_manifest",
+    "verify_signature",
+    "write_bundle",
+    "write_public_key",
+]
