@@ -78,6 +78,7 @@ def _view(record: BuildRecord) -> dict[str, Any]:
         "reliability": [Markup(plots.reliability(record, one)) for one in record.reliability],
         "control_names": ", ".join(one.name for one in record.controls[:3]),
         "class_rows": _class_rows(record),
+        "most_missed": max([0.01, *(1 - share for row in record.classes for share in row.accuracy.values())]),
         "class_caption": _class_caption(record),
     }
 
@@ -103,4 +104,5 @@ def _class_caption(record: BuildRecord) -> str:
     what = "Share of each class that is recognised on test"
     if len(record.classes) > CLASSES_SHOWN:
         what += f"; the {CLASSES_SHOWN} worst of {len(record.classes)} first"
-    return f"{what}. One sample of the smallest class is worth {100 / fewest:.1f} points."
+    lines = "The line under a figure is the share that is missed"
+    return f"{what}. {lines}. One sample of the smallest class is worth {100 / fewest:.1f} points."

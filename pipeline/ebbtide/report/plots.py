@@ -195,19 +195,19 @@ def _axes(drawing: Drawing, x: Scale, y: Scale, cost: Cost, metric: str) -> None
     drawing.text(WIDTH - RIGHT, HEIGHT - 7, words, css="label", anchor="end")
 
 
-def _whiskers(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool, css: str) -> None:
+def _whiskers(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool, kind: str) -> None:
     at = x(mark.cost)
     if interval and mark.measured:
         low, high = mark.measured.interval
-        drawing.line(at, y(max(low, y.low)), at, y(min(high, y.high)), css=css)
+        drawing.line(at, y(max(low, y.low)), at, y(min(high, y.high)), css=f"{kind}-range")
     if mark.slow_cost and mark.slow_cost > mark.cost:
         end = x(min(mark.slow_cost, x.high))
-        drawing.line(at, y(mark.accuracy), end, y(mark.accuracy), css=css)
-        drawing.line(end, y(mark.accuracy) - 4, end, y(mark.accuracy) + 4, css=css)
+        drawing.line(at, y(mark.accuracy), end, y(mark.accuracy), css=f"{kind}-slow")
+        drawing.line(end, y(mark.accuracy) - 4, end, y(mark.accuracy) + 4, css=f"{kind}-slow")
 
 
 def _tier(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:
-    _whiskers(drawing, x, y, mark, interval=interval, css="tier-range")
+    _whiskers(drawing, x, y, mark, interval=interval, kind="tier")
     at, height = x(mark.cost), y(mark.accuracy)
     css = "tier" if mark.measured else "tier unmeasured"
     drawing.add("circle", css=css, tip=mark.tip, cx=at, cy=height, r=9)
@@ -218,7 +218,7 @@ def _tier(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -
 
 
 def _dense(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:
-    _whiskers(drawing, x, y, mark, interval=interval, css="dense-range")
+    _whiskers(drawing, x, y, mark, interval=interval, kind="dense")
     at, height = x(mark.cost), y(mark.accuracy)
     drawing.diamond(at, height, 7.5, css="dense", tip=mark.tip)
     drawing.text(at, TOP - 7, "dense", css="dense-label", anchor="middle")
@@ -250,9 +250,11 @@ def leaving_shares(record: BuildRecord, one: Configuration) -> str | None:
             drawing.add(
                 "rect", css=f"bar {place}", tip=tip, x=begin, y=top, width=max(end - begin - 1.5, 0.5), height=24.0
             )
-            words = f"{part.name} {100 * part.share:.0f} %"
-            if end - begin > 8.2 * len(words) + 8:
-                drawing.text(begin + 8, top + 16.5, words, css=f"bar-label {place}")
+            share = f"{100 * part.share:.0f} %"
+            for words in (f"{part.name} {share}", share):
+                if end - begin > 8.2 * len(words) + 8:
+                    drawing.text(begin + 8, top + 16.5, words, css=f"bar-label {place}")
+                    break
     return drawing.render()
 
 
@@ -263,13 +265,13 @@ def reliability(record: BuildRecord, one: Reliability) -> str:
     )
     title = f"Reliability of {one.name} on {one.split}"
     drawing = Drawing(f"plot-reliability-{record.reliability.index(one)}", 220, 220, title, said)
-    x, y = Scale(0.0, 1.0, 34, 212), Scale(0.0, 1.0, 184, 10)
+    x, y = Scale(0.0, 1.0, 34, 206), Scale(0.0, 1.0, 184, 10)
     for value in (0.0, 0.5, 1.0):
-        drawing.line(34, y(value), 212, y(value), css="grid")
+        drawing.line(34, y(value), 206, y(value), css="grid")
         drawing.text(28, y(value) + 4.5, f"{100 * value:.0f}", css="tick", anchor="end")
         drawing.text(x(value), 201, f"{100 * value:.0f}", css="tick", anchor="middle")
     drawing.line(x(0), y(0), x(1), y(1), css="diagonal")
-    drawing.text(212, 217, "probability, %", css="label", anchor="end")
+    drawing.text(218, 217, "probability, %", css="label", anchor="end")
     most = max((b.n for b in one.bins), default=1) or 1
     filled = [b for b in one.bins if b.n]
     drawing.polyline([(x(b.probability), y(b.accuracy)) for b in filled], css="front")

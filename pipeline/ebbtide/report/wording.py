@@ -59,10 +59,13 @@ def seconds(value: float) -> str:
 
 
 def latency(found: Latency | None) -> str:
-    """p50 and p90 as ``812 / 940 µs``, in p90's unit so that the two compare at a glance."""
+    """p50 and p90 in one unit, so that the two compare at a glance: ``0.81 / 1.24 ms``."""
     if found is None:
         return "not measured"
-    return f"{time(found.p50_us)} / {time(found.p90_us)}"
+    number, _, unit = time(found.p90_us).rpartition("\u00a0")
+    digits = len(number.partition(".")[2])
+    fast = found.p50_us / {"µs": 1.0, "ms": 1e3, "s": 1e6}[unit]
+    return f"{fast:.{digits}f} / {number}\u00a0{unit}"
 
 
 def ratio(value: float | None, base: float | None) -> str:
@@ -116,7 +119,7 @@ def promise_summary(record: BuildRecord) -> str:
     if not judged:
         return "The test split has not been read: every accuracy here is a promise."
     missed = [configuration_name(one) for one, found in judged if not found.kept]
-    how = "the measurement's 95 % interval" if record.metric == "accuracy" else "one point"
+    how = "the measurement’s 95 % interval" if record.metric == "accuracy" else "one point"
     if not missed:
         return f"Every promise held: no measured {METRIC_NAMES[record.metric]} fell below it by more than {how}."
     verb = "was" if len(missed) == 1 else "were"
@@ -137,24 +140,23 @@ def verdict(record: BuildRecord) -> str:
     score, split = (best.test, "test") if best.test else (best.select, "select")
     dense_score = dense.test if split == "test" else promised
     metric = METRIC_NAMES[record.metric]
-    beside = f" beside the dense model's {percent(dense_score.accuracy)}" if dense_score else ""
-    reach = f"{configuration_name(best).capitalize()} reaches {percent(score.accuracy)} {metric} on {score.n:,} {split}"
-    return f"{reach} samples{beside}{_cost_clause(record, best, kept=bool(keeping))}."
+    reach = f"{configuration_name(best)} reaches {percent(score.accuracy)} {metric} on {score.n:,} {split} samples"
+    beside = f"; the dense model reaches {percent(dense_score.accuracy)}" if dense_score else ""
+    sentence = f"{_cost_clause(record, best, kept=bool(keeping))} {reach}{beside}."
+    return sentence[0].upper() + sentence[1:]
 
 
 def _cost_clause(record: BuildRecord, best: Configuration, *, kept: bool) -> str:
     dense = record.dense
     macs = best.mean_macs / dense.macs if dense.macs else 1.0
-    times = (
-        best.latency.p50_us / dense.latency.p50_us if best.latency and dense.latency and dense.latency.p50_us else None
-    )
     if not kept:
-        return f"; no tier promised to stay within {100 * CLOSE_ENOUGH:.0f} point of the dense model"
+        return f"no tier promised to stay within {100 * CLOSE_ENOUGH:.0f} point of the dense model:"
     if macs >= 0.995:
-        return ", at the dense model's full cost"
-    clause = f", for {100 * macs:.0f}\u00a0% of its multiply-accumulates"
-    if times is None:
-        return f"{clause} (time not measured)"
+        return "at the dense model’s full cost,"
+    clause = f"with {100 * macs:.0f}\u00a0% of the dense model’s multiply-accumulates"
+    if best.latency is None or dense.latency is None or not dense.latency.p50_us:
+        return f"{clause} (time not measured),"
+    times = best.latency.p50_us / dense.latency.p50_us
     if times >= 0.98:
-        return f"{clause}, yet without being faster here ({times:.2f}× its time)"
-    return f"{clause} and {100 * times:.0f}\u00a0% of its time"
+        return f"{clause} but {times:.2f}× its time,"
+    return f"{clause} and {100 * times:.0f}\u00a0% of its time,"

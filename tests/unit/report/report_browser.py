@@ -121,7 +121,7 @@ class Browser:
         return [json.dumps(event["params"]) for event in self.events if event.get("method") in names]
 
     def screenshot(self, path: Path) -> None:
-        answer = self.call("Page.captureScreenshot", format="png", captureBeyondViewport=True)
+        answer = self.call("Page.captureScreenshot", format="png")
         path.write_bytes(base64.b64decode(answer["data"]))
 
     def screenshot_whole(self, path: Path) -> None:
