@@ -91,10 +91,12 @@ def _folder(folder: Path) -> Inputs:
 def _archive(path: Path) -> _Array:
     try:
         with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array")
             arrays = list(archive.files)
             chosen = next((name for name in _PREFERRED if name in arrays), arrays[0] if len(arrays) == 1 else None)
             samples = None if chosen is None else archive[chosen]
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, AttributeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, TypeError) as error:
         raise _refused(
             path,
             f"The archive cannot be read: {error}.",

@@ -8,9 +8,13 @@ from typing import Protocol
 
 import numpy as np
 
-from ebbtide.bundle.manifest import Manifest, ProgramEntry
+from ebbtide.bundle.manifest import Manifest, ProgramEntry, RuntimeEntry
+from ebbtide.bundle.reader import check_runtime
 from ebbtide.engine import Engine, Loaded
 from ebbtide.errors import EbbtideError
+from ebbtide.steps import library_versions
+
+_FORMATS = ("executorch", "coreml")
 
 
 class Source(Protocol):
@@ -77,6 +81,30 @@ class Residency:
             zeros = np.zeros(method.inputs[0].shape, dtype=np.float32)
             for _ in range(self._warm_up):
                 loaded.run(method.name, zeros)
+
+
+def check_engine(runtime: RuntimeEntry, engine: Engine) -> None:
+    """Refuse a bundle that was lowered for another runtime or another version of it.
+
+    Engines that run no lowered programs, the eager one for example, take every bundle.
+
+    Raises:
+        EbbtideError: ``runtime.engine``, ``bundle.runtime_version``.
+    """
+    if engine.name not in _FORMATS:
+        return
+    if engine.name != runtime.engine:
+        raise EbbtideError(
+            "runtime.engine",
+            f"The bundle was lowered for {runtime.engine}.",
+            expected=runtime.engine,
+            found=engine.name,
+            hint="build it for a device profile whose runtime this is",
+            place="$.runtime.engine",
+        )
+    if engine.name == "executorch":
+        # Which backends are built in shows when a program that needs one is loaded; the version has to be asked for.
+        check_runtime(runtime, library_versions(["executorch"])["executorch"], runtime.backends)
 
 
 def _file_of(entry: ProgramEntry) -> str:

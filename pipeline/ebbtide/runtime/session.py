@@ -20,7 +20,7 @@ from ebbtide.engine import Array, Engine
 from ebbtide.errors import EbbtideError
 from ebbtide.runtime.configuration import Configuration, Visit, bind, programs_of, walk
 from ebbtide.runtime.pixels import pixels_of
-from ebbtide.runtime.residency import Residency, Source
+from ebbtide.runtime.residency import Residency, Source, check_engine
 from ebbtide.runtime.result import Result, Times
 from ebbtide.runtime.tiers import Tiers
 
@@ -63,8 +63,8 @@ class Session:
         warm_up: how often each method is run on zeros after its program was loaded, >= 0.
 
     Raises:
-        EbbtideError: ``runtime.configuration``, ``runtime.below_floor``, ``runtime.floor``, ``runtime.engine`` if the
-            bundle is not for this engine, and what loading raises.
+        EbbtideError: ``runtime.configuration``, ``runtime.below_floor``, ``runtime.floor``, ``runtime.engine`` or
+            ``bundle.runtime_version`` if the bundle is not for this engine, and what loading raises.
     """
 
     def __init__(
@@ -77,6 +77,7 @@ class Session:
         minimum_accuracy: float | None = None,
         warm_up: int = 1,
     ) -> None:
+        check_engine(source.manifest.runtime, engine)
         self._manifest = source.manifest
         self._engine_name = engine.name
         self._spec = input_spec(self._manifest)
