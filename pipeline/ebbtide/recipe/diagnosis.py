@@ -139,21 +139,15 @@ def _wrong_value(where: Where, document: Document) -> Problem:
         where=where,
         place=document.place(where),
         expected=words(where),
-        found=f"{shown(value)}, {_kind(value)}",
+        found=f"{shown(value)}, {_kind(value)}" if isinstance(value, str | int | float) else shown(value),
         hint=_value_hint(where, value),
     )
 
 
-def _kind(value: Any) -> str:
-    names = {
-        bool: "a truth value",
-        int: "a whole number",
-        float: "a number",
-        str: "text",
-        list: "a list",
-        dict: "a section",
-    }
-    return names.get(type(value), "no value")
+def _kind(value: str | int | float) -> str:
+    if isinstance(value, bool):
+        return "a truth value"
+    return {str: "text", int: "a whole number"}.get(type(value), "a number")
 
 
 def _value_hint(where: Where, value: Any) -> str:
@@ -173,7 +167,7 @@ def _value_hint(where: Where, value: Any) -> str:
         return "Give a value, or delete the key to get the default."
     if isinstance(value, str | int | float) and expected.startswith("a list"):
         return f"Write a list: [{value}]."
-    return f"Write {expected}." if 0 < len(expected) <= 100 else "See docs/recipe.md for what may stand here."
+    return f"Write {words(where, like=value) or expected or 'another value'}."
 
 
 def _is_number(text: str) -> bool:

@@ -15,7 +15,8 @@ from ebbtide.recipe.document import parse
 from ebbtide.recipe.models import Recipe
 
 _WIDTH = 120
-_COLUMN = 32
+_PROSE = 100
+_COLUMN = 36
 _HEAD = """\
 A recipe of Ebbtide: one trained classifier and its data in, one signed bundle per device out.
 Check it with `ebb check`, build it with `ebb build`. Every key is shown with its default; a line
@@ -108,4 +109,4 @@ def _flow(value: Any) -> str:
 
 def _comment(text: str, indent: int) -> list[str]:
     prefix = " " * indent + "# "
-    return [prefix + line for line in textwrap.wrap(text, _WIDTH - len(prefix), break_on_hyphens=False)]
+    return [prefix + line for line in textwrap.wrap(text, _PROSE - len(prefix), break_on_hyphens=False)]

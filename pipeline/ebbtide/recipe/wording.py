@@ -70,9 +70,14 @@ def sections_with(key: str) -> list[str]:
     return list(walk((), 2))
 
 
-def words(where: Sequence[str | int]) -> str | None:
-    """What the value at a place must be, in words; None if anything may stand there."""
-    said = list(dict.fromkeys(text for schema in alternatives(where) if (text := _say(schema)) is not None))
+def words(where: Sequence[str | int], *, like: Any = None) -> str | None:
+    """What the value at a place must be, in words; None if anything may stand there.
+
+    With `like` only the forms of that value's own kind (list, section, number) are said, if there are any.
+    """
+    kinds = {list: {"array"}, dict: {"object"}, int: {"integer", "number"}, float: {"number"}}.get(type(like))
+    forms = [schema for schema in alternatives(where) if kinds is None or schema.get("type") in kinds]
+    said = list(dict.fromkeys(text for schema in forms if (text := _say(schema)) is not None))
     return ", or ".join(said) or None
 
 
