@@ -1,4 +1,4 @@
-"""Random changes of training samples, on stored pixels or signals, a whole batch at once, the same for the same seed."""
+"""Random changes of training samples: a whole batch at once, and the same again for the same seed."""
 
 from __future__ import annotations
 
@@ -60,20 +60,20 @@ class Augmentation:
         if self.crop_padding:
             pad = self.crop_padding
             padded = np.pad(values, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
-            tops, lefts = random.integers(0, 2 * pad + 1, (2, count))
+            tops, lefts = random.integers(0, 2 * pad + 1, size=(2, count))
             windows = sliding_window_view(padded, (height, width), axis=(1, 2))
             values = windows[np.arange(count), tops, lefts].transpose(0, 2, 3, 1)
         if self.flip:
-            mirrored = random.random(count) < 0.5
-            values = np.where(mirrored[:, None, None, None], values[:, :, ::-1], values)
+            mirrored = random.random(size=(count, 1, 1, 1)) < 0.5
+            values = np.where(mirrored, values[:, :, ::-1], values)
         return np.ascontiguousarray(values)
 
     def _signal(self, values: NDArray[Any], random: np.random.Generator) -> NDArray[Any]:
         count, _, length = values.shape
         if self.shift:
-            shifts = random.integers(-self.shift, self.shift + 1, count)
-            places = (np.arange(length)[None] - shifts[:, None]) % length
-            values = np.take_along_axis(values, places[:, None, :], axis=2)
+            shifts = random.integers(-self.shift, self.shift + 1, size=(count, 1, 1))
+            places = (np.arange(length) - shifts) % length
+            values = np.take_along_axis(values, places, axis=2)
         if self.noise:
             noise = random.standard_normal(values.shape, dtype=np.float32)
             values = values + noise * np.float32(self.noise)

@@ -211,9 +211,7 @@ def _asked(wanted: Any) -> InputDefaults:
         )
     color = getattr(wanted, "color", None)
     if color not in (None, "RGB", "gray"):
-        raise EbbtideError(
-            "data.input", f"Unknown color {color!r}.", expected="RGB or gray", place="data.input.color"
-        )
+        raise EbbtideError("data.input", f"Unknown color {color!r}.", expected="RGB or gray", place="data.input.color")
     return InputDefaults(mean=mean, std=std, size=pair, color=cast("Color | None", color))
 
 

@@ -2,11 +2,12 @@
 
 The steps, for an image uint8 (H, W, C) and an input of (h, w):
 
-1. **Crop** to the aspect, in the middle. If ``W * h > H * w`` the width becomes ``(2 * H * w + h) // (2 * h)``, else the
-   height becomes ``(2 * W * h + w) // (2 * w)``, at least 1; the part cut off before it is ``(full - kept) // 2``.
-2. **Resize**, ``bilinear-v1``, along the height and then along the width. Output i of n over m inputs is the weighted sum
-   of the inputs j with the integer weights of `resize_weights`, which sum to 2^14; after *each* of the two passes the sum
-   is rounded half up to uint8: ``(sum + 2^13) >> 14``.
+1. **Crop** to the aspect, in the middle. If ``W * h > H * w`` the width becomes ``(2 * H * w + h) // (2 * h)``, else
+   the height becomes ``(2 * W * h + w) // (2 * w)``, at least 1 and at most what there is; the part cut off before it
+   is ``(full - kept) // 2``.
+2. **Resize**, ``bilinear-v1``, along the height and then along the width. Output i of n over m inputs is the weighted
+   sum of the inputs j with the integer weights of `resize_weights`, which sum to 2^14; after *each* of the two passes
+   the sum is rounded half up to uint8: ``(sum + 2^13) >> 14``.
 3. **Colour**, after resizing. RGB to gray: ``(19595 R + 38470 G + 7471 B + 2^15) >> 16`` (BT.601). Gray to RGB: the
    value three times.
 4. **Scale**: ``float32(pixel) * scale + bias`` per channel, channels first.
@@ -101,11 +102,12 @@ def resize_weights(inputs: int, outputs: int) -> tuple[tuple[int, tuple[int, ...
     """Weights of ``bilinear-v1``: for each output the first input it takes and the integer weights, which sum to 2^14.
 
     With m inputs, n outputs and ``r = max(m, n)``, input j has for output i the raw weight
-    ``u_j = max(0, 2 r - |(2 j + 1) n - (2 i + 1) m|)``: a triangle around the centre ``(i + 1/2) m / n`` whose half width
-    is one output step when shrinking and one input step when enlarging, times 2 n. With ``P_j = u_0 + ... + u_(j-1)`` and
-    U the sum of all, the weight is ``R(P_(j+1)) - R(P_j)``, where ``R(p) = (p * 2^15 + U) // (2 U)`` is ``p / U * 2^14``
-    rounded half up. Rounding the running sum spreads the remainder and makes the sum exactly 2^14 with no sorting.
-    Inputs beyond either end do not exist: their share goes to the others. Leading and trailing zeros are left out.
+    ``u_j = max(0, 2 r - |(2 j + 1) n - (2 i + 1) m|)``: a triangle around the centre ``(i + 1/2) m / n``, in units of
+    1 / (2 n), whose half width is one output step when shrinking and one input step when enlarging. With
+    ``P_j = u_0 + ... + u_(j-1)`` and U the sum of all, the weight is ``R(P_(j+1)) - R(P_j)``, where
+    ``R(p) = (p * 2^15 + U) // (2 U)`` is ``p / U * 2^14`` rounded half up. Rounding the running sum spreads the
+    remainder and makes the sum exactly 2^14 with no sorting. Inputs beyond either end do not exist: their share goes
+    to the others. Leading and trailing zeros are left out.
 
     Example: 2 inputs to 3 outputs gives (16384, 0), (8192, 8192), (0, 16384).
     """
@@ -135,15 +137,16 @@ def resize_weights(inputs: int, outputs: int) -> tuple[tuple[int, tuple[int, ...
 
 def resize(images: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """``bilinear-v1`` of a stack (n, H, W, C) to `size` (height, width), height first, uint8 after each pass."""
-    count, _, width, channels = images.shape
-    if images.shape[1] != size[0]:
-        images = _shrink_rows(images.reshape(count, images.shape[1], width * channels), size[0])
-        images = images.reshape(count, size[0], width, channels)
+    count, height, width, channels = images.shape
+    rows = images.reshape(count, height, width * channels)
+    if height != size[0]:
+        rows = _weighted_rows(rows, size[0])
     if width != size[1]:
-        turned = np.ascontiguousarray(images.transpose(0, 2, 1, 3)).reshape(count, width, size[0] * channels)
-        turned = _shrink_rows(turned, size[1]).reshape(count, size[1], size[0], channels)
-        images = turned.transpose(0, 2, 1, 3)
-    return np.ascontiguousarray(images)
+        upright = rows.reshape(count, size[0], width, channels).transpose(0, 2, 1, 3)
+        columns = _weighted_rows(upright.reshape(count, width, size[0] * channels), size[1])
+        upright = columns.reshape(count, size[1], size[0], channels).transpose(0, 2, 1, 3)
+        return np.ascontiguousarray(upright)
+    return np.ascontiguousarray(rows).reshape(count, *size, channels)
 
 
 def recolor(images: NDArray[np.uint8], color: Color) -> NDArray[np.uint8]:
@@ -175,7 +178,7 @@ def _blocks(inputs: int, outputs: int) -> tuple[tuple[int, int, int, NDArray[np.
     return tuple(blocks)
 
 
-def _shrink_rows(rows: NDArray[np.uint8], outputs: int) -> NDArray[np.uint8]:
+def _weighted_rows(rows: NDArray[np.uint8], outputs: int) -> NDArray[np.uint8]:
     """Weighted sums over the middle axis of (n, inputs, values), rounded half up to uint8 (n, outputs, values)."""
     count, inputs, values = rows.shape
     result = np.empty((count, outputs, values), np.uint8)

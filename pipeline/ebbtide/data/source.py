@@ -1,6 +1,7 @@
 """What every data source gives: ids, labels, class names and samples; and the checks that hold for all of them.
 
-A source is one module in `ebbtide.data.sources`, named like its key in the recipe's ``data`` section, with two functions:
+A source is one module in `ebbtide.data.sources`, named like its key in the recipe's ``data`` section, with two
+functions:
 
     open_source(value, *, allow_code) -> Source     # value: what the recipe says under that key
     fingerprint(value, *, allow_code) -> str        # SHA-256 of the content; changes when a sample or a label does
@@ -27,30 +28,46 @@ SPLITS = ("train", "select", "test")
 
 
 class Source(Protocol):
-    """Labelled samples, wherever they come from.
+    """Labelled samples, wherever they come from."""
 
-    Attributes:
-        name: for messages and provenance.
-        kind: "image" or "signal".
-        classes: names of all classes, in the order of the universal model's outputs.
-        ids: one unique text per sample.
-        labels: int64 (n,), indices into `classes`.
-        given: the official split of each sample ("train", "select" or "test"), or None. "train" is the pool from which
-            splits that are not given are drawn; an official test set stays test.
-        shape: (H, W) of images or (C, T) of signals where all samples have it, else None.
-        color: of images, where all have it, else None.
-        notes: sentences for the report: what was skipped or assumed.
-    """
+    @property
+    def name(self) -> str:
+        """For messages and provenance."""
 
-    name: str
-    kind: Kind
-    classes: tuple[str, ...]
-    ids: tuple[str, ...]
-    labels: NDArray[np.int64]
-    given: tuple[str, ...] | None
-    shape: tuple[int, ...] | None
-    color: Color | None
-    notes: tuple[str, ...]
+    @property
+    def kind(self) -> Kind:
+        """ "image" or "signal"."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of all classes, in the order of the universal model's outputs."""
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """One unique text per sample."""
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Indices into `classes`, (n,)."""
+
+    @property
+    def given(self) -> tuple[str, ...] | None:
+        """Official split of each sample ("train", "select", "test"), or None.
+
+        "train" is the pool from which splits that are not given are drawn; an official test set stays test.
+        """
+
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """(H, W) of images or (C, T) of signals where all samples have it, else None."""
+
+    @property
+    def color(self) -> Color | None:
+        """Of images, where all have it, else None."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the report: what was skipped or assumed."""
 
     def stack(self, indices: NDArray[np.int64]) -> NDArray[Any] | None:
         """Samples as one array, uint8 (k, H, W, C) or float32 (k, C, T); None if they must be read one by one."""
@@ -133,7 +150,9 @@ def array_source(samples: Samples, *, place: str) -> ArraySource:
     classes = None if samples.classes is None else tuple(str(name) for name in samples.classes)
     labels, names = check_labels(samples.labels, classes, place=place)
     digits = len(str(len(array) - 1))
-    ids = tuple(map(str, samples.ids)) if samples.ids is not None else tuple(f"{i:0{digits}}" for i in range(len(array)))
+    ids = (
+        tuple(map(str, samples.ids)) if samples.ids is not None else tuple(f"{i:0{digits}}" for i in range(len(array)))
+    )
     given = None if samples.split is None else tuple(map(str, samples.split))
     check_lengths({"samples": len(array), "labels": len(labels), "ids": len(ids)}, place=place)
     if given is not None:
@@ -239,7 +258,9 @@ def check_labels(
             )
         classes = tuple(str(i) for i in range(top + 1))
     if len(set(classes)) != len(classes) or not all(classes):
-        raise EbbtideError("data.labels", "Class names are empty or not distinct.", found=str(classes)[:200], place=place)
+        raise EbbtideError(
+            "data.labels", "Class names are empty or not distinct.", found=str(classes)[:200], place=place
+        )
     wrong = np.flatnonzero((result < 0) | (result >= len(classes)))
     if len(wrong):
         raise EbbtideError(

@@ -1,7 +1,7 @@
 """A folder of pictures, one folder per class; ids are relative paths.
 
-    photos/daisy/1.jpg  photos/rose/a/2.png                    classes: the folders, in alphabetical order
-    photos/train/daisy/1.jpg  photos/test/daisy/9.jpg          the same with an official split
+photos/daisy/1.jpg  photos/rose/a/2.png                    classes: the folders, in alphabetical order
+photos/train/daisy/1.jpg  photos/test/daisy/9.jpg          the same with an official split
 """
 
 from __future__ import annotations

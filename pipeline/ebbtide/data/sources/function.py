@@ -9,6 +9,7 @@ from typing import Any
 
 from ebbtide.data.source import Samples, Source, array_source, digest_source
 from ebbtide.errors import EbbtideError, nearest
+from ebbtide.recipe.code import CodeEntry, code_entry
 
 
 def open_source(value: Any, *, allow_code: bool) -> Source:
@@ -17,7 +18,7 @@ def open_source(value: Any, *, allow_code: bool) -> Source:
     Raises:
         EbbtideError: recipe.no_code, data.source, and those of `array_source`.
     """
-    result = _load(value, allow_code=allow_code)()
+    result = _entry(value, allow_code=allow_code).load()()
     if isinstance(result, Mapping):
         known = [entry.name for entry in fields(Samples)]
         for key in result:
@@ -45,14 +46,17 @@ def open_source(value: Any, *, allow_code: bool) -> Source:
 
 
 def fingerprint(value: Any, *, allow_code: bool) -> str:
-    """What the function's own attribute ``fingerprint`` (a callable) says, else a digest of all it returns."""
-    own = getattr(_load(value, allow_code=allow_code), "fingerprint", None)
-    if callable(own):
-        return str(own())
-    return digest_source(open_source(value, allow_code=allow_code))
+    """Digest of the code, and what the function's attribute ``fingerprint`` (a callable) says, else of all it gives.
+
+    The attribute spares reading everything to learn that nothing changed.
+    """
+    entry = _entry(value, allow_code=allow_code)
+    own = getattr(entry.load(), "fingerprint", None)
+    content = str(own()) if callable(own) else digest_source(open_source(value, allow_code=allow_code))
+    return f"{entry.digest()} {content}"
 
 
-def _load(value: Any, *, allow_code: bool) -> Any:
+def _entry(value: Any, *, allow_code: bool) -> CodeEntry:
     if not allow_code:
         raise EbbtideError(
             "recipe.no_code",
@@ -60,6 +64,4 @@ def _load(value: Any, *, allow_code: bool) -> Any:
             place=str(value),
             hint="leave out --no-code, or use a folder, .npz or IDX source",
         )
-    from ebbtide.recipe.code import code_entry
-
-    return code_entry(str(value), Path.cwd()).load()
+    return code_entry(str(value), Path.cwd())

@@ -62,9 +62,8 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     """The uint8 array of one IDX file, its size checked against its header."""
     with reading(path), path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
-    opened = gzip.open(path, "rb") if packed else path.open("rb")
     try:
-        with opened as stream:
+        with gzip.open(path, "rb") if packed else path.open("rb") as stream:
             magic = stream.read(4)
             if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] != _UINT8 or magic[3] == 0:
                 raise _corrupt(path, "the header is not that of IDX data of type uint8")
