@@ -143,6 +143,7 @@ CODES: dict[str, str] = {
     "report.figures": "A stored figure, its goal or a table of figures in a document is not valid.",
     "report.record": "A build record is missing or not one that this version can read.",
     # api, cli
+    "api.exists": "A file that would be written exists already.",
     "api.internal": "Something inside Ebbtide failed that no input should be able to cause.",
     "api.interrupted": "The command was stopped; what was finished is kept and the same command continues.",
 }

@@ -29,6 +29,9 @@ def check_consistency(manifest: Manifest) -> None:
     Raises:
         EbbtideError: ``bundle.manifest_value``, ``_duplicate``, ``_reference`` or ``_order``, with the JSON path.
     """
+    fault = fault_of_name(manifest.name)
+    if fault:  # it is the name of a folder in a store
+        _value(f"The name {manifest.name!a} {fault}.", "$.name")
     _check_runtime(manifest.runtime)
     _check_unique(manifest.model.classes, "$.model.classes", "class")
     if manifest.model.universal_classes < len(manifest.model.classes):

@@ -47,10 +47,10 @@ Positive = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Dimension = Annotated[int, Field(ge=1, le=2**31 - 1)]
 Float32 = Annotated[float, Field(ge=-FLOAT32_MAX, le=FLOAT32_MAX, allow_inf_nan=False), AfterValidator(_is_float32)]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-# Lower case only, because the store and the profiles use it as a file name on systems that ignore case.
-NAME_PATTERN: Final = r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$")]
+# Profiles are files: lower case only, for systems that ignore case.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+IDENTIFIER_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?$"
+Identifier = Annotated[str, Field(pattern=IDENTIFIER_PATTERN)]
 MethodName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 MethodReference = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9])?/[a-z][a-z0-9_]{0,63}$")]
 Version = Annotated[str, Field(pattern=r"^(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})\.(0|[1-9][0-9]{0,5})$")]
@@ -102,7 +102,7 @@ class OutsideEntry(Entry):
 
     score: Literal["energy"]
     threshold: Float32
-    fallback: Name | None
+    fallback: Identifier | None
 
 
 class InputEntry(Entry):
@@ -272,7 +272,7 @@ Tiers = Annotated[tuple[Identifier, ...], Field(min_length=1, max_length=4)]
 class BundleDraft(Entry):
     """What a build decides about a bundle; the writer adds what follows from the files, the key and the time."""
 
-    name: Name
+    name: Identifier
     sequence: Count
     device: DeviceEntry
     runtime: RuntimeEntry
@@ -287,7 +287,7 @@ class Manifest(Entry):
     """Everything a runtime needs to know of a bundle, signed as exact bytes."""
 
     format: Literal[1] = FORMAT
-    name: Name
+    name: Identifier
     sequence: Count
     created: Annotated[
         str, Field(pattern=r"^[0-9]{4}(-[0-9]{2}){2}T[0-9]{2}(:[0-9]{2}){2}Z$"), AfterValidator(_is_time)

@@ -30,7 +30,9 @@ def fold(name: str) -> str:
 
 def fault_of_name(name: str) -> str | None:
     """Why a file name may not stand in a manifest, or None if it may."""
-    size_bytes = len(name.encode("utf-8", "surrogatepass"))
+    if any("\ud800" <= character <= "\udfff" for character in name):
+        return "holds half of a surrogate pair"
+    size_bytes = len(name.encode())
     if not 0 < size_bytes <= MAX_NAME_BYTES:
         return f"has {size_bytes} bytes, not 1 to {MAX_NAME_BYTES}"
     if name.startswith("/"):
@@ -54,7 +56,7 @@ def _fault_of_segment(segment: str) -> str | None:
         return f"has a segment {segment!r}"
     if segment[-1] in ". " or segment[0] == " ":
         return "has a segment that begins with a space or ends in a space or a dot"
-    if len(segment.encode("utf-8", "surrogatepass")) > MAX_SEGMENT_BYTES:
+    if len(segment.encode()) > MAX_SEGMENT_BYTES:
         return f"has a segment of more than {MAX_SEGMENT_BYTES} bytes"
     if segment.split(".")[0].casefold() in _DEVICES:
         return "has a segment that names a device on Windows"

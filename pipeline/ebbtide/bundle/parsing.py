@@ -37,6 +37,8 @@ def parse_manifest(data: bytes) -> Manifest:
         )
     if version is None:
         raise _missing(("format",))
+    if type(version) is not int:  # 1.0 and true are equal to 1 in Python
+        raise EbbtideError("bundle.manifest_value", "The format is not an integer.", place="$.format")
     try:
         manifest = Manifest.model_validate(document)
     except ValidationError as error:

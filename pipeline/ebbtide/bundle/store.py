@@ -26,8 +26,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ebbtide.bundle.files import read_small, sync_folder, write_blocks
 from ebbtide.bundle.layout import DEFAULT_LIMITS, Limits
-from ebbtide.bundle.manifest import NAME_PATTERN
-from ebbtide.bundle.names import MANIFEST_NAME, SIGNATURE_NAME
+from ebbtide.bundle.manifest import IDENTIFIER_PATTERN
+from ebbtide.bundle.names import MANIFEST_NAME, SIGNATURE_NAME, fold
 from ebbtide.bundle.reader import Bundle, open_bundle, open_installed, open_signed, rolled_back
 from ebbtide.bundle.signature import MAX_SIGNATURE_BYTES, PublicKey
 from ebbtide.bundle.strict_json import canonical_bytes, parse_strict
@@ -83,8 +83,7 @@ class Store:
         source = open_signed(folder, trusted, self._limits)
         name = source.manifest.name
         with storage_errors(self.root), self._locked(name):
-            home = self.root / name
-            home.mkdir(exist_ok=True)
+            home = self._home(name)
             pointer = self._pointer(name)
             target = home / _folder_name(source)
             _check_sequence(source, pointer, target.name)
@@ -159,7 +158,7 @@ class Store:
     def _locked(self, name: str) -> Iterator[None]:
         self.root.mkdir(parents=True, exist_ok=True)
         # Beside the bundle's folder, so that removing that folder does not remove a lock that somebody holds.
-        lock = FileLock(self.root / f".{name}.lock")
+        lock = FileLock(self.root / f".{fold(name)}.lock")
         try:
             lock.acquire(timeout=self._wait_seconds)
         except Timeout:
@@ -174,9 +173,24 @@ class Store:
         finally:
             lock.release()
 
+    def _home(self, name: str) -> Path:
+        """The folder of a bundle, made if need be; names that differ only in case would share it on some systems."""
+        twin = next(
+            (path.name for path in self.root.iterdir() if path.is_dir() and fold(path.name) == fold(name)), name
+        )
+        if twin != name:
+            raise EbbtideError(
+                "bundle.exists",
+                f"The store holds a bundle {twin!a}, whose name differs only in case.",
+                hint="Rename one of the two in its recipe.",
+                place=str(self.root / twin),
+            )
+        (self.root / name).mkdir(exist_ok=True)
+        return self.root / name
+
     def _pointer(self, name: str) -> Pointer | None:
         path = self.root / name / _POINTER
-        if not re.fullmatch(NAME_PATTERN, name) or not path.exists():
+        if not re.fullmatch(IDENTIFIER_PATTERN, name) or not path.exists():
             return None
         try:
             return Pointer.model_validate(parse_strict(read_small(path, 4096, place=str(path))))

@@ -1,0 +1,149 @@
+"""Writes tests/vectors/manifest/{valid,invalid}.json, to which the reader of every language is held.
+
+    python tests/vectors/generate_manifest.py
+
+A vector is a whole document, as ``text`` or, where it is not UTF-8, as ``base64``. An invalid one has the error that a
+reader gives: its code and the JSON path. These are written by hand in manifest_mistakes.py and below, not taken from a
+reader. A valid one may have ``canonical``: the bytes that a writer makes of the same content.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from manifest_base import XZ, Change, base, changed, core_ml, dense, latencies, outside, put, signal, two_exits, written
+from manifest_mistakes import relations, values
+
+FOLDER = Path(__file__).with_name("manifest")
+EXTENSION = {"x": [1, None, {"deep": True}], "format": 9}
+
+
+def valid() -> Iterator[dict[str, Any]]:
+    cases: list[tuple[str, str, tuple[Change, ...]]] = [
+        ("base", "two widths, one exit, two tiers", ()),
+        ("one_tier", "a table may be one configuration", (put("tiers", ["c1"]),)),
+        ("xz_payload", "packed for download", (put("payload", XZ),)),
+        ("outside", "tells what belongs to no class", (outside("flowers-universal"),)),
+        ("outside_alone", "no bundle to fall back on", (outside(None),)),
+        ("test_unknown", "the test split has not been opened", (put("configurations.0.expected.test", None),)),
+        ("signal", "one-dimensional input", (signal,)),
+        ("dense_program", "a program of one method", (dense,)),
+        ("mlpackage", "a folder for each method", (core_ml(),)),
+        ("exit_types", "several types of exit at one position", (two_exits,)),
+        (
+            "latency_orders_tiers",
+            "MACs rise, measured times fall",
+            (latencies(90, 80), put("configurations.0.expected.mean_macs", 10)),
+        ),
+        ("unused_configuration", "a configuration that no tier names", (put("tiers", ["c0"]),)),
+        (
+            "unicode",
+            "class names and paths in any script",
+            (
+                put("model.classes", ["Gänseblümchen", "薔薇"]),
+                put("files.1.path", "programs/ж.pte"),
+                put("programs.1.file", "programs/ж.pte"),
+            ),
+        ),
+        ("zero_size", "an empty file has a size", (put("files.1.size", 0),)),
+        ("largest_integer", "2^53 - 1 fits", (put("sequence", 2**53 - 1),)),
+        (
+            "integer_as_float",
+            "a float32 may be written without a fraction",
+            (put("configurations.0.path.1.threshold", 2), put("model.input.bias", [-2, -1, 0])),
+        ),
+    ]
+    for name, why, changes in cases:
+        document = changed(*changes)
+        text = written(document)
+        vector = {"name": name, "why": why, "text": text}
+        if name != "integer_as_float":
+            vector["canonical"] = text
+        yield vector
+    for name, why, changes in [
+        ("extension_at_top", "x_ objects are ignored", (put("x_own", EXTENSION),)),
+        ("extension_inside", "in any object", (put("programs.0.methods.0.x_own", EXTENSION), put("policy.x_", {}))),
+        (
+            "optional_null",
+            "null is as good as absent where a key is optional",
+            (put("model.outside", None), put("configurations.0.path.0.threshold", None)),
+        ),
+    ]:
+        yield {"name": name, "why": why, "text": written(changed(*changes)), "canonical": written(base())}
+    spaced = json.dumps(base(), indent=2)
+    yield {"name": "spaced", "why": "white space is free", "text": spaced, "canonical": written(base())}
+    backwards = json.dumps(dict(reversed(base().items())))
+    yield {"name": "any_order", "why": "keys are in any order", "text": backwards, "canonical": written(base())}
+    escaped = written(base()).replace('"daisy"', '"\\u0064aisy"')
+    yield {"name": "escaped", "why": "escapes are read", "text": escaped, "canonical": written(base())}
+
+
+def syntax() -> Iterator[tuple[str, str, bytes]]:
+    good = written(base()).encode()
+    yield "empty", "nothing", b""
+    yield "truncated", "cut short", good[: len(good) // 2]
+    yield "twice", "two documents", good + good
+    yield "trailing", "something after the end", good + b"x"
+    yield "array", "not an object", b"[]"
+    yield "byte_order_mark", "a byte order mark", b"\xef\xbb\xbf" + good
+    yield "utf16", "not UTF-8", good.decode().encode("utf-16")
+    yield "latin1", "not UTF-8", good.replace(b"daisy", b"da\xefsy")
+    yield "overlong", "UTF-8 in one form only", good.replace(b"daisy", b"da\xc0\xaf")
+    yield "surrogate", "half a pair", good.replace(b"daisy", b"\\ud83d")
+    yield "duplicate_key", "a key twice", good.replace(b'{"format":1', b'{"format":1,"format":1')
+    yield "duplicate_inner", "a key twice, inside", good.replace(b'"payload":{', b'"payload":{"format":"xz",')
+    yield "duplicate_extension", "a key twice, in an extension", good[:-2] + b',"x_a":{"b":1,"b":2}}'
+    for name, number in {
+        "nan": b"NaN",
+        "infinity": b"-Infinity",
+        "overflow": b"1e999",
+        "plus": b"+2.5",
+        "leading_zero": b"02.5",
+        "hexadecimal": b"0x2",
+        "bare_point": b"2.",
+        "beyond_2_53": b"9007199254740992",
+    }.items():
+        yield f"number_{name}", "not a number of JSON, or beyond a double", good.replace(b"2.440000057220459", number)
+    yield "comment", "a comment", good[:-2] + b"/* end */}"
+    yield "trailing_comma", "a comma too many", good[:-2] + b",}"
+    yield "single_quotes", "quotes", good.replace(b'"daisy"', b"'daisy'")
+    yield "control_character", "a raw line break in a text", good.replace(b"daisy", b"da\nisy")
+    yield "deep", "nested too deeply", good[:-2] + b',"x_a":{"b":' + b"[" * 40 + b"]" * 40 + b"}}"
+
+
+def document_of(data: bytes) -> dict[str, str]:
+    try:
+        return {"text": data.decode()}
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(data).decode()}
+
+
+def invalid() -> Iterator[dict[str, Any]]:
+    for name, why, change, code, path in values():
+        error = {"code": f"bundle.manifest_{code}", "path": path}
+        yield {"name": name, "why": why, "error": error, "text": written(changed(change))}
+    for name, why, changes, code, path in relations():
+        error = {"code": f"bundle.manifest_{code}", "path": path}
+        yield {"name": name, "why": why, "error": error, "text": written(changed(*changes))}
+    for name, why, data in syntax():
+        error = {"code": "bundle.manifest_syntax", "path": "$"}
+        yield {"name": f"syntax_{name}", "why": why, "error": error, **document_of(data)}
+
+
+def files() -> dict[str, bytes]:
+    """File name -> content."""
+    made = {"valid.json": list(valid()), "invalid.json": list(invalid())}
+    return {name: (json.dumps(vectors, indent=1) + "\n").encode() for name, vectors in made.items()}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for name, content in files().items():
+        (FOLDER / name).write_bytes(content)
