@@ -171,7 +171,8 @@ def _accuracy_scale(record: BuildRecord, marks: list[Mark], controls: list[float
     if record.metric == "accuracy":
         values += [end for mark in marks if mark.measured for end in mark.measured.interval]
     low, high = min(values), max(values)
-    reach = max(high - low, 0.01)
+    low = min(low, high - 0.02)  # so that noise of a tenth of a point does not fill the picture
+    reach = high - low
     low = min([low, *(one for one in controls if one > low - 0.6 * reach)])
     step = round_step((high - low + 0.15 * reach) / 5)
     bottom = max(0.0, (low - 0.06 * reach) // step * step)

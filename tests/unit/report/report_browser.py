@@ -120,9 +120,11 @@ class Browser:
         names = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
         return [json.dumps(event["params"]) for event in self.events if event.get("method") in names]
 
+    def screenshot_bytes(self) -> bytes:
+        return base64.b64decode(self.call("Page.captureScreenshot", format="png")["data"])
+
     def screenshot(self, path: Path) -> None:
-        answer = self.call("Page.captureScreenshot", format="png")
-        path.write_bytes(base64.b64decode(answer["data"]))
+        path.write_bytes(self.screenshot_bytes())
 
     def screenshot_whole(self, path: Path) -> None:
         size = self.call("Page.getLayoutMetrics")["cssContentSize"]
