@@ -1,0 +1,1 @@
+"""The lowering back ends, a file each; every module names its one back end ``BACKEND``."""

@@ -1,0 +1,140 @@
+"""Lowering many programs: each distinct one once, in processes of their own."""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import os
+import shutil
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ebbtide.errors import EbbtideError
+from ebbtide.lowering.backend import LoweredProgram
+from ebbtide.lowering.backend import backend as backend_of
+from ebbtide.lowering.capture import CapturedMethod, capture
+from ebbtide.lowering.digest import spec_digest
+from ebbtide.lowering.spec import Kind, MethodSpec, ProgramSpec
+from ebbtide.steps import Progress, silent
+
+
+@dataclass(frozen=True)
+class _Parcel:
+    """A captured method as it travels to a worker: torch's own format, because exported graphs do not pickle."""
+
+    name: str
+    kind: Kind
+    position: int
+    temperature: float | None
+    program: bytes
+    macs: int
+    peak_bytes: int
+
+
+def lower(spec: ProgramSpec, file: Path, *, backend: str = "xnnpack") -> LoweredProgram:
+    """Lower one program in this process, which fixes this process's ExecuTorch thread count (see `fix_threads`).
+
+    Args:
+        spec: the program.
+        file: where it goes; written beside it and renamed once every method has been run.
+        backend: a name from `backend_names`.
+
+    Raises:
+        EbbtideError: ``lowering.unknown_backend``, ``lowering.spec``, ``lowering.failed``, ``lowering.not_executed``.
+    """
+    chosen = backend_of(backend)
+    return chosen.lower(capture(spec), file)
+
+
+def lower_programs(
+    specs: Sequence[ProgramSpec],
+    folder: Path,
+    *,
+    backend: str = "xnnpack",
+    workers: int | None = None,
+    progress: Progress = silent,
+) -> tuple[LoweredProgram, ...]:
+    """Lower programs side by side, a fresh process with one thread each; programs of equal content only once.
+
+    Args:
+        specs: with ids that differ; the files are named after them.
+        folder: exists; receives the files.
+        backend: a name from `backend_names`.
+        workers: how many processes at a time, each of which may need a GiB; the number of cores by default.
+        progress: one step per program.
+
+    Returns:
+        The lowered programs in the order of the specs.
+
+    Raises:
+        EbbtideError: as `lower`, for the first program that fails; the others are stopped.
+    """
+    chosen = backend_of(backend)
+    if len({spec.id for spec in specs}) != len(specs):
+        raise EbbtideError(
+            "lowering.spec", "Two programs have the same id.", found=", ".join(spec.id for spec in specs)
+        )
+    by_digest: dict[str, list[ProgramSpec]] = {}
+    for spec in specs:
+        by_digest.setdefault(spec_digest(spec, backend=backend), []).append(spec)
+    done: dict[str, LoweredProgram] = {}
+    count = max(1, min(workers or os.cpu_count() or 1, len(by_digest)))
+    context = multiprocessing.get_context("spawn")
+    with (
+        progress.task("lower programs", len(specs)) as task,
+        # A process per program gives its memory back and keeps the runtime's global state out of this one.
+        ProcessPoolExecutor(count, mp_context=context, max_tasks_per_child=1) as pool,
+    ):
+        futures = {}
+        for twins in by_digest.values():
+            parcels = tuple(_parcel(method) for method in capture(twins[0]))
+            futures[pool.submit(_work, parcels, folder / f"{twins[0].id}{chosen.suffix}", backend)] = twins
+        try:
+            for future in as_completed(futures):
+                twins = futures[future]
+                first = done[twins[0].id] = future.result()
+                for twin in twins[1:]:
+                    done[twin.id] = replace(first, file=folder / f"{twin.id}{chosen.suffix}")
+                    shutil.copyfile(first.file, done[twin.id].file)
+                task.advance(len(twins), program=twins[0].id, size_bytes=first.size_bytes)
+        except BrokenProcessPool as error:
+            raise EbbtideError(
+                "lowering.failed",
+                f"A lowering process died while it worked on {twins[0].id!r} or beside it.",
+                hint="most often memory ran out: lower fewer programs at a time",
+                place=twins[0].id,
+            ) from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+    return tuple(done[spec.id] for spec in specs)
+
+
+def _parcel(method: CapturedMethod) -> _Parcel:
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.export.save(method.program, buffer)
+    spec = method.spec
+    return _Parcel(
+        spec.name, spec.kind, spec.position, spec.temperature, buffer.getvalue(), method.macs, method.peak_bytes
+    )
+
+
+def _work(parcels: Sequence[_Parcel], file: Path, backend: str) -> LoweredProgram:
+    torch.set_num_threads(1)
+    methods = []
+    for parcel in parcels:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.load(io.BytesIO(parcel.program))
+        # A back end sees the exported program only; the module it came from stays at home.
+        spec = MethodSpec(parcel.name, parcel.kind, parcel.position, nn.Identity(), parcel.temperature)
+        methods.append(CapturedMethod(spec, program, parcel.macs, parcel.peak_bytes))
+    return backend_of(backend).lower(methods, file)
