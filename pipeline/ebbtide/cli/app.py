@@ -178,7 +178,7 @@ def bench(
         from ebbtide.cli import tables
 
         found = api.bench(bundle, source, repeats=repeats, trusted=trusted, progress=surface.progress)
-        surface.result(found, lambda: tables.benched(found))
+        surface.result(found.model_dump(mode="json"), lambda: tables.benched(found))
 
 
 @app.command()
@@ -228,7 +228,7 @@ def diff(
         from ebbtide.cli import tables
 
         found = api.diff(old, new)
-        surface.result(found, lambda: tables.compared(found))
+        surface.result(found.as_dict(), lambda: tables.compared(found))
 
 
 @keys_app.command("new")

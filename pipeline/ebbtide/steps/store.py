@@ -80,13 +80,7 @@ class StepStore:
         Raises:
             EbbtideError: ``steps.disk_full``, ``steps.read_only``, or what `produce` raises; nothing is stored then.
         """
-        what = {
-            "format": 1,
-            "step": name,
-            "inputs": dict(inputs),
-            "code": code_digest(tuple(code)),
-            "libraries": library_versions(libraries),
-        }
+        what = _what(name, inputs, code, libraries)
         key = digest_json(what)
         target = self.root / name / key
         with storage_errors(self.root):
@@ -101,6 +95,12 @@ class StepStore:
                     reused = True
         self.records.append(StepRecord(name=name, key=key, folder=target, reused=reused, seconds=seconds))
         return target
+
+    def has(
+        self, name: str, inputs: Mapping[str, Any], *, code: Iterable[str] = (), libraries: Iterable[str] = ()
+    ) -> bool:
+        """Whether an output is stored; it may still turn out to be damaged."""
+        return (self.root / name / digest_json(_what(name, inputs, code, libraries)) / _RECORD).is_file()
 
     def _make(self, name: str, key: str, produce: Produce, *, target: Path, what: Mapping[str, Any]) -> float:
         scratch = self.root / "scratch" / key
@@ -160,6 +160,17 @@ class StepStore:
             new.write_text(found)
             new.replace(memo)
         return found
+
+
+def _what(name: str, inputs: Mapping[str, Any], code: Iterable[str], libraries: Iterable[str]) -> dict[str, Any]:
+    """Everything that a step's output depends on; its digest is the key."""
+    return {
+        "format": 1,
+        "step": name,
+        "inputs": dict(inputs),
+        "code": code_digest(tuple(code)),
+        "libraries": library_versions(libraries),
+    }
 
 
 def _listing(folder: Path) -> dict[str, list[Any]]:

@@ -1,0 +1,58 @@
+"""What can be said of a recipe without building: `ebb check` and `ebb inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ebbtide.build.backbone import fresh_graph, lay_out, prepare_data
+from ebbtide.build.candidates import train_candidates
+from ebbtide.build.project import Project, read_json
+from ebbtide.steps import write_bytes
+
+
+def check_project(project: Project) -> dict[str, Any]:
+    """Read devices, data and model; a model that arrives trained is scored on select."""
+    from ebbtide.device import load_profile
+    from ebbtide.model import choose_cuts, cost
+
+    for name in project.recipe.devices:
+        load_profile(name)
+    facts = read_json(prepare_data(project) / "dataset.json")
+    graph = fresh_graph(project, facts).eval()
+    found = cost(graph.module, graph.input_shape)
+    accuracy = None
+    if not project.recipe.trains_model:
+        bare = Project(
+            recipe=project.recipe.model_copy(update={"exits": None}),
+            text=project.text,
+            store=project.store,
+            allow_code=project.allow_code,
+            progress=project.progress,
+            notices=project.notices,
+        )
+        accuracy = train_candidates(lay_out(bare)).universal
+    return {
+        "name": project.recipe.name,
+        "classes": tuple(facts["classes"]),
+        "universal_classes": len(facts["universal_classes"]),
+        "splits": {name: split["count"] for name, split in facts["provenance"]["splits"].items()},
+        "input_shape": tuple(facts["input"]["shape"]),
+        "accuracy": accuracy,
+        "metric": project.recipe.metric,
+        "macs": found.macs,
+        "parameters": found.parameters,
+        "stages": choose_cuts(graph, project.recipe.stages),
+        "notices": tuple(f"{n.subject}: {n.text}" for n in project.notices),
+    }
+
+
+def inspect_project(project: Project, *, svg: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The model's graph in numbers, and drawn into `svg` if that is given."""
+    from ebbtide.model.inspect import draw, inspect_graph
+
+    facts = read_json(prepare_data(project) / "dataset.json")
+    found = inspect_graph(fresh_graph(project, facts).eval(), stages=project.recipe.stages)
+    if svg is not None:
+        write_bytes(svg, draw(found).encode())
+    return found.to_json(), found.rows()

@@ -1,0 +1,137 @@
+"""The test split, read once, after everything is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebbtide.build.choice import Table, score_row
+from ebbtide.build.programs import Programs, open_engine
+from ebbtide.build.project import LOWERING, read_json
+from ebbtide.steps import write_json
+
+if TYPE_CHECKING:
+    from ebbtide.exits import Records
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What was measured on test, and the classes and reliability behind it.
+
+    Attributes:
+        configurations: by id: ``value`` and ``shares``.
+        dense_value: metric of the one-method program on test.
+        dense_select: the same on select.
+        n: samples of test.
+        classes: rows with ``name``, ``n``, ``accuracy`` by configuration id, ``dense``.
+        reliability: by exit and head: bins with ``n``, ``probability``, ``accuracy``.
+        openings: how many different choices the test split was ever opened for.
+    """
+
+    configurations: dict[str, dict[str, Any]]
+    dense_value: float
+    dense_select: float
+    n: int
+    classes: list[dict[str, Any]]
+    reliability: dict[str, list[dict[str, float]]]
+    openings: int
+
+
+def evaluate_on_test(programs: Programs, table: Table) -> Evaluation:
+    """Open the test split for the choices made, run the programs over it, and score every configuration."""
+    backbone = programs.candidates.backbone
+    project = backbone.project
+    choices = {"table": table.content, "programs": [programs.main.sha256, programs.dense.sha256]}
+    inputs = {**choices, "data": backbone.facts["digest"], **project.inputs("metric")}
+
+    def produce(folder: Path, _: Path) -> None:
+        from ebbtide.build.recording import record_program
+        from ebbtide.data import FrozenChoices
+
+        test = backbone.dataset.test.open(FrozenChoices.of(choices))
+        for name, program in (("main", programs.main), ("dense", programs.dense)):
+            loaded = open_engine().load(program.file)
+            records = record_program(loaded, [test], label=f"Testing {program.id}", progress=project.progress)
+            loaded.close()
+            records.save(folder / f"{name}.npz")
+        write_json(folder / "evaluation.json", _scores(programs, table, folder))
+
+    folder = project.step(
+        "test", inputs, produce, code=("ebbtide.search", "ebbtide.exits", "ebbtide.engine"), libraries=LOWERING
+    )
+    found = read_json(folder / "evaluation.json")
+    from ebbtide.data.seal import read_opening_log
+
+    openings = len(set(read_opening_log(project.store.root / "openings" / backbone.data.name)))
+    if openings > 1:
+        project.notice(
+            "warning",
+            "test split",
+            f"it has been opened for {openings} different sets of choices; if its numbers steered any of them, "
+            "they promise too much.",
+        )
+    return Evaluation(**found, openings=openings)
+
+
+def _scores(programs: Programs, table: Table, folder: Path) -> dict[str, Any]:
+    from ebbtide.build.scores import metric_of
+    from ebbtide.exits import Records
+
+    backbone = programs.candidates.backbone
+    metric, names = backbone.project.recipe.metric, backbone.facts["classes"]
+    main, dense = Records.load(folder / "main.npz"), Records.load(folder / "dense.npz")
+    select = Records.load(programs.dense_records_file)
+    configurations, right = {}, {}
+    for row in table.rows:
+        found = score_row(main, programs.macs, row, metric=metric, classes=len(names))
+        configurations[row.id] = {
+            "value": found.value,
+            "shares": list(found.shares),
+            "mean_macs": found.mean_cost,
+        }
+        right[row.id] = _right(main, row.row(main.positions))
+    dense_right = dense.predictions[-1] == dense.labels
+    classes = []
+    for index, name in enumerate(names):
+        mine = dense.labels == index
+        if not mine.any():
+            continue
+        classes.append(
+            {
+                "name": name,
+                "n": int(mine.sum()),
+                "accuracy": {key: float(values[mine].mean()) for key, values in right.items()},
+                "dense": float(dense_right[mine].mean()),
+            }
+        )
+    labels = [f"exit{p}" for p in main.positions] + ["head"]
+    return {
+        "configurations": configurations,
+        "dense_value": metric_of(metric, dense.predictions[-1], dense.labels, len(names)),
+        "dense_select": metric_of(metric, select.predictions[-1], select.labels, len(names)),
+        "n": len(dense),
+        "classes": classes,
+        "reliability": {name: _bins(main, row) for row, name in enumerate(labels)},
+    }
+
+
+def _right(records: Records, thresholds: Any) -> Any:
+    from ebbtide.search import leaving
+
+    rows = leaving(records, thresholds)
+    return records.predictions[rows, np.arange(len(records))] == records.labels
+
+
+def _bins(records: Records, row: int, count: int = 10) -> list[dict[str, float]]:
+    """Samples by probability of their best class, in intervals of equal width; empty ones are left out."""
+    chances = 1.0 / (1.0 + np.exp(-records.confidences[row].astype(np.float64)))
+    right = records.predictions[row] == records.labels
+    where = np.minimum((chances * count).astype(int), count - 1)
+    return [
+        {"n": int(mine.sum()), "probability": float(chances[mine].mean()), "accuracy": float(right[mine].mean())}
+        for mine in (where == index for index in range(count))
+        if mine.any()
+    ]

@@ -1,0 +1,141 @@
+"""Times on this machine, kept as a record: with the same record, the same bundle comes out byte for byte."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ebbtide.build.choice import Table
+from ebbtide.build.draft import REFERENCE, rehearse
+from ebbtide.build.programs import Program, Programs, open_engine
+from ebbtide.build.project import LOWERING, read_json, same_json
+from ebbtide.errors import EbbtideError
+
+if TYPE_CHECKING:
+    from ebbtide.device import DeviceProfile
+
+SAMPLES = 64
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Measurements:
+    """The measurement record of a build.
+
+    Attributes:
+        content: the record as JSON values.
+        source: "measured here" or the file it was read from.
+    """
+
+    content: dict[str, Any]
+    source: str
+
+    @property
+    def date(self) -> datetime:
+        """When it was measured; a bundle's creation time unless SOURCE_DATE_EPOCH is set."""
+        return datetime.fromisoformat(self.content["date"]).astimezone(UTC)
+
+    def latency(self, configuration: str) -> tuple[float, float, float] | None:
+        """p50, p90 and the spread of p50 over rounds, in microseconds, of whole predictions on real samples."""
+        for entry in self.content["bench"]["configurations"]:
+            if entry["configuration"] == configuration:
+                total = entry["total"]
+                return total["p50_us"], total["p90_us"], total["iqr_us"]
+        return None
+
+    def method_latency(self, sha256: str, method: str) -> tuple[float, float] | None:
+        """p50 and p90 of one method, in microseconds."""
+        for entry in self.content["methods"]["measurements"]:
+            if entry["program_sha256"] == sha256 and entry["method"] == method:
+                return entry["timing"]["p50_us"], entry["timing"]["p90_us"]
+        return None
+
+
+def measure_host(programs: Programs, table: Table, *, host: DeviceProfile, given: Path | None) -> Measurements:
+    """Time methods, configurations and the one-method reference in one interleaved run; or take a record.
+
+    Raises:
+        EbbtideError: ``profiling.record`` if the given record is none, or is of other programs or configurations.
+    """
+    project = programs.candidates.backbone.project
+    wanted = {
+        "programs": sorted({programs.main.sha256, programs.dense.sha256}),
+        "table": {"rows": [[r.id, r.thresholds] for r in table.rows], "tiers": list(table.tiers)},
+    }
+    wanted = same_json(wanted)
+    if given is not None:
+        return _given(given, wanted)
+    inputs = {**wanted, "machine": _machine_identity(), "samples": SAMPLES, "rounds": ROUNDS}
+    content = project.json_step(
+        "measurements",
+        inputs,
+        lambda: {"format": 1, "of": wanted, **_measure(programs, table, host)},
+        code=("ebbtide.profiling", "ebbtide.runtime", "ebbtide.engine"),
+        libraries=LOWERING,
+    )
+    return Measurements(content, "measured here")
+
+
+def _given(file: Path, wanted: dict[str, Any]) -> Measurements:
+    hint = "Give the measurements.json that a build of the same recipe wrote, or leave --measurements out."
+    try:
+        content = read_json(file)
+        if content["of"] == wanted:
+            return Measurements(content, str(file))
+        found = "a record of other programs or configurations"
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = f"{type(error).__name__}: {error}"
+    raise EbbtideError(
+        "profiling.record", "The measurement record does not fit this build", found=found, hint=hint, place=str(file)
+    )
+
+
+def _machine_identity() -> dict[str, Any]:
+    """What makes times comparable: processor and cores."""
+    from ebbtide.profiling import machine_facts
+
+    facts = machine_facts()
+    return {"cpu": facts.cpu_model, "cores": facts.cores_usable, "architecture": facts.architecture}
+
+
+def _measure(programs: Programs, table: Table, host: DeviceProfile) -> dict[str, Any]:
+    from ebbtide.profiling import Plan, Target, compare, measure, method_call, path_call
+    from ebbtide.runtime import Session, bench
+
+    project = programs.candidates.backbone.project
+    select = programs.candidates.backbone.dataset.select
+    engine = open_engine()
+    rehearsal = rehearse(programs, table, profile=host)
+    loaded = {program.id: engine.load(program.file) for program in (programs.main, programs.dense)}
+    sample = select.tensor([0]).numpy()
+    methods = measure(
+        [Target(loaded[p.id], p.sha256) for p in (programs.main, programs.dense)],
+        sample=sample,
+        engine=engine.name,
+        progress=project.progress,
+    )
+    whole = [(loaded[programs.main.id], m) for m in _without_exits(programs.main)]
+    reference = method_call(loaded[programs.dense.id], programs.dense.methods[0]["name"], sample)
+    boundary = compare(path_call(whole, sample), reference, plan=Plan(10, 30, 20, 2), progress=project.progress)
+    for program in loaded.values():
+        program.close()
+    session = Session(rehearsal, engine)
+    try:
+        chosen = list(dict.fromkeys([*table.tiers, "dense", REFERENCE]))
+        images = [select.pixels[i] for i in range(min(SAMPLES, len(select)))]
+        timed = bench(session, images, configurations=chosen, rounds=ROUNDS, progress=project.progress)
+    finally:
+        session.close()
+    found: dict[str, Any] = {
+        "date": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "methods": methods.model_dump(mode="json"),
+        "boundary": boundary.model_dump(mode="json"),
+        "bench": timed.model_dump(mode="json"),
+    }
+    return found
+
+
+def _without_exits(program: Program) -> list[str]:
+    return [method["name"] for method in program.methods if method["kind"] != "exit"]

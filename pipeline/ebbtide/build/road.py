@@ -1,0 +1,118 @@
+"""The whole road, in order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ebbtide.build.backbone import Backbone, lay_out
+from ebbtide.build.bundles import Built, signing_key, write_bundles
+from ebbtide.build.candidates import train_candidates
+from ebbtide.build.choice import choose_table
+from ebbtide.build.evaluation import evaluate_on_test
+from ebbtide.build.gating import pass_gate
+from ebbtide.build.measuring import measure_host
+from ebbtide.build.programs import lower_programs
+from ebbtide.build.project import Project
+from ebbtide.build.summary import summarise
+from ebbtide.steps import busy_lock, storage_errors, write_bytes, write_json
+
+if TYPE_CHECKING:
+    from ebbtide.bundle import PublicKey
+    from ebbtide.report import BuildRecord, ReportFiles
+
+SAMPLES = 32
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What a build left.
+
+    Attributes:
+        record: everything the report shows.
+        folder: the output.
+        bundles: by device profile.
+        report: page, Markdown, JSON, picture.
+        samples: a few real inputs to try a bundle with.
+        public_key: what readers of the bundles must trust.
+    """
+
+    record: BuildRecord
+    folder: Path
+    bundles: dict[str, Path]
+    report: ReportFiles
+    samples: Path
+    public_key: PublicKey
+
+    def as_dict(self) -> dict[str, Any]:
+        """Places and the record as JSON values."""
+        return {
+            "folder": str(self.folder),
+            "bundles": {name: str(path) for name, path in self.bundles.items()},
+            "report": {kind: str(getattr(self.report, kind)) for kind in ("html", "markdown", "json", "picture")},
+            "samples": str(self.samples),
+            "key_id": self.public_key.key_id,
+            "record": self.record.model_dump(mode="json"),
+        }
+
+
+def build(project: Project, *, output: Path, measurements: Path | None = None) -> BuildResult:
+    """Everything: data, model, exits, programs, choice, measurement, test, bundles, report.
+
+    Args:
+        project: the recipe and where its steps are kept.
+        output: where bundles and report go; one build at a time writes there.
+        measurements: a measurement record to take instead of measuring.
+
+    Raises:
+        EbbtideError: whatever is wrong; what was finished is kept, nothing is half-written.
+    """
+    from ebbtide.device import load_profile
+    from ebbtide.report import write_report
+
+    profiles = tuple(load_profile(name) for name in project.recipe.devices)
+    with storage_errors(output), busy_lock(output / ".build.lock", doing="building here"):
+        key = signing_key(project)
+        backbone = lay_out(project)
+        candidates = train_candidates(backbone)
+        programs = lower_programs(candidates, profiles)
+        table = choose_table(programs)
+        gates = pass_gate(programs, table)
+        measured = measure_host(programs, table, host=load_profile("host"), given=measurements)
+        evaluation = evaluate_on_test(programs, table)
+        built = write_bundles(
+            programs,
+            table,
+            profiles=profiles,
+            evaluation=evaluation,
+            measurements=measured,
+            key=key,
+            output=output,
+        )
+        record = summarise(
+            programs, table, evaluation=evaluation, measurements=measured, gates=gates, built=built, output=output
+        )
+        report = write_report(record, output)
+        write_json(output / "measurements.json", measured.content)
+        write_bytes(output / "public.pem", key.public.pem())
+        samples = _write_samples(backbone, output / "samples.npz")
+    return BuildResult(record, output, _folders(built), report, samples, key.public)
+
+
+def _folders(built: list[Built]) -> dict[str, Path]:
+    return {one.profile.id: one.folder for one in built}
+
+
+def _write_samples(backbone: Backbone, file: Path) -> Path:
+    """A few select samples and their labels, as `ebb run` and `ebb bench` take them."""
+    select = backbone.dataset.select
+    count = min(SAMPLES, len(select))
+    name = "images" if backbone.facts["input"]["kind"] == "image" else "signals"
+    new = file.with_name(f".{file.name}.new")
+    with new.open("wb") as stream:
+        np.savez(stream, **{name: np.asarray(select.pixels[:count]), "labels": select.labels[:count]})
+    new.replace(file)
+    return file
