@@ -142,7 +142,7 @@ def _explain(error: yaml.YAMLError, text: str, name: str, line_places: bool) -> 
         reason = " ".join(part for part in (error.context, error.problem) if part)
     elif isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        reason = f"the character U+{ord(str(error.character)):04X} is not allowed"
+        reason = f"the character U+{int(error.character):04X} is not allowed"
         hint = "Delete the character."
     if "'\\t'" in reason:
         hint = "Indent with spaces; YAML does not allow tabs."

@@ -54,7 +54,10 @@ def load_recipe(path: Path | str, *, overrides: Sequence[str] = (), allow_code: 
     try:
         recipe = Recipe.model_validate(resolved)
     except ValidationError as error:
-        found = diagnose(error, document)
+        # What a key without a usable value makes seem missing or in conflict is not a second problem.
+        dropped = {problem.where[:-1] for problem in document.problems}
+        rules = ("recipe.conflict", "recipe.missing_key")
+        found = [p for p in diagnose(error, document) if not (p.code in rules and p.where[:-1] in dropped)]
         problems += found + _hidden_conflicts(resolved, found, document)
     if problems:
         raise as_error(problems)

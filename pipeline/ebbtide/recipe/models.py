@@ -97,11 +97,13 @@ class ExitsSection(Section):
     type: Literal["pool-linear"] = Field(
         default="pool-linear", description="Kind of exit: global mean of each channel, then linear"
     )
-    epochs: int = Field(default=100, ge=1, le=100_000, description="Passes over the cached features of the train split")
+    epochs: int = Field(default=40, ge=1, le=100_000, description="Passes over the cached features of the train split")
     learning_rate: float = Field(
         default=0.01, gt=0.0, le=100.0, description="Highest learning rate of the exits' optimiser (AdamW)"
     )
-    weight_decay: float = Field(default=1e-4, ge=0.0, le=1.0, description="Weight decay of the exits")
+    weight_decay: float = Field(
+        default=1e-3, ge=0.0, le=1.0, description="Weight decay of the exits' weights, not of their biases"
+    )
     batch_size: int = Field(default=256, ge=2, le=65_536, description="Samples per step")
 
     @model_validator(mode="after")
@@ -196,7 +198,7 @@ class Recipe(Section):
     exits: Exits | None = Field(default=None, description="Early exits; auto or a section; left out or null: none")
     precision: Literal["float32"] = Field(default="float32", description="Number format of the lowered programs")
     devices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
-        default_factory=lambda: ["host"], description="Device profiles by name; one bundle is built for each"
+        default=["host"], description="Device profiles by name; one bundle is built for each"
     )
     tiers: Tiers = Field(
         default_factory=TiersSection, description="Configurations to switch between: auto, 1 to 4, or a section"
