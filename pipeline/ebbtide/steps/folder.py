@@ -16,7 +16,8 @@ from filelock import FileLock, Timeout
 from ebbtide.errors import EbbtideError
 
 _FULL = {errno.ENOSPC, errno.EDQUOT}
-_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+# A file where a folder must be is as unwritable as a folder without the right to write.
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 
 @contextmanager

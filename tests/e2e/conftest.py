@@ -1,0 +1,3 @@
+from conftest_e2e import built, ebb
+
+__all__ = ["built", "ebb"]
