@@ -58,7 +58,7 @@ def render_html(record: BuildRecord) -> str:
 def render_picture(record: BuildRecord) -> str:
     """The first picture, accuracy against MACs, as an SVG that stands alone (for a README)."""
     style = _templates().get_template("picture.css.j2").render()
-    return plots.accuracy_against_macs(record, style=style) + "\n"
+    return plots.accuracy_against_macs(record, style=style, legend=True) + "\n"
 
 
 def _view(record: BuildRecord) -> dict[str, Any]:
@@ -67,6 +67,7 @@ def _view(record: BuildRecord) -> dict[str, Any]:
         "r": record,
         "ratio": wording.ratio,
         "interval": lambda scored: wording.interval(scored, record.metric),
+        "measured_on": next((one.latency.measured_on for one in record.tiers if one.latency), None),
         "verdict": wording.verdict(record),
         "promise_summary": wording.promise_summary(record),
         "promises": {one.id: wording.promise(record, one) for one in record.configurations},

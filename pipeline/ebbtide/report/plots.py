@@ -19,6 +19,9 @@ LEFT, RIGHT, TOP, BOTTOM = 50.0, 18.0, 34.0, 48.0
 LOG_FROM = 20.0
 """Costs that differ by more than this factor are drawn on a logarithmic axis."""
 
+POINTS_DRAWN = 600
+"""More dots than this hide each other and make the page heavy."""
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -57,17 +60,23 @@ MACS = Cost(
 TIME = Cost("time", "median time of a prediction", ((1e6, "s"), (1e3, "ms"), (1, "µs")), time)
 
 
-def accuracy_against_macs(record: BuildRecord, *, style: str = "") -> str:
-    """Accuracy over mean MACs: tiers, dense model, all scored configurations, controls."""
+def accuracy_against_macs(record: BuildRecord, *, style: str = "", legend: bool = False) -> str:
+    """Accuracy over mean MACs: tiers, dense model, scored configurations, controls.
+
+    `style` and `legend` make a picture that can stand without the page around it.
+    """
     tiers = [_mark(record, one, one.mean_macs) for one in record.tiers]
     dense_scored = record.dense.test or record.dense.select
     dense = _dense_mark(record, dense_scored, record.dense.macs)
     scored = [(one.mean_macs, one.accuracy) for one in record.scored]
     controls = [(one.name, one.mean_macs, one.accuracy) for one in record.controls]
-    return _accuracy_plot(record, MACS, tiers, dense, scored, controls).render(style=style)
+    drawing = _accuracy_plot(record, MACS, tiers, dense, scored, controls)
+    if legend:
+        _legend(drawing)
+    return drawing.render(style=style)
 
 
-def accuracy_against_time(record: BuildRecord, *, style: str = "") -> str | None:
+def accuracy_against_time(record: BuildRecord) -> str | None:
     """Accuracy over the measured median time, or None where no tier was timed."""
     tiers = [_mark(record, one, one.latency.p50_us, one.latency) for one in record.tiers if one.latency is not None]
     if not tiers:
@@ -78,7 +87,7 @@ def accuracy_against_time(record: BuildRecord, *, style: str = "") -> str | None
         dense = _dense_mark(record, record.dense.test or record.dense.select, found.p50_us, found)
     scored = [(one.latency_us, one.accuracy) for one in record.scored if one.latency_us is not None]
     controls = [(one.name, one.latency_us, one.accuracy) for one in record.controls if one.latency_us is not None]
-    return _accuracy_plot(record, TIME, tiers, dense, scored, controls).render(style=style)
+    return _accuracy_plot(record, TIME, tiers, dense, scored, controls).render()
 
 
 def _mark(record: BuildRecord, one: Configuration, cost: float, timed: Latency | None = None) -> Mark:
@@ -106,6 +115,28 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[tuple[float, flo
         if not front or accuracy > front[-1][1]:
             front.append((cost, accuracy))
     return front
+
+
+def thinned(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """At most about `POINTS_DRAWN` of the points: the whole front, and the others evenly by cost."""
+    if len(points) <= POINTS_DRAWN:
+        return list(points)
+    front = pareto_front(points)
+    kept = set(front)
+    rest = sorted(set(points) - kept)
+    return front + rest[:: -(-len(rest) // max(1, POINTS_DRAWN - len(front)))]
+
+
+def _legend(drawing: Drawing) -> None:
+    height = drawing.height + 12
+    drawing.height += 24
+    drawing.add("circle", css="tier", cx=17, cy=height, r=7)
+    drawing.text(30, height + 4.5, "tier, measured on test", css="tick")
+    for side in (-1, 1):
+        drawing.line(202 + side * 5, height, 202 + side * 12, height, css="promised")
+    drawing.text(222, height + 4.5, "promised on select", css="tick")
+    drawing.diamond(373, height, 7, css="dense")
+    drawing.text(386, height + 4.5, "dense model", css="tick")
 
 
 def _accuracy_plot(
@@ -139,7 +170,7 @@ def _accuracy_plot(
         stairs.append((x(at), y(accuracy)))
     if len(stairs) > 1:
         drawing.polyline(stairs, css="front")
-    for at, accuracy in shown:
+    for at, accuracy in thinned(shown):
         tip = f"scored on select: {percent(accuracy)}, {cost.show(at)}"
         drawing.add("circle", css="scored", tip=tip, cx=x(at), cy=y(accuracy), r=2.4)
     for name, at, accuracy in controls:
@@ -215,7 +246,7 @@ def _tier(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -
     if mark.promised is not None:
         for side in (-1, 1):
             drawing.line(at + side * 7, y(mark.promised), at + side * 15, y(mark.promised), css="promised")
-    drawing.text(at, height + 4.4, mark.label[:2], css="tier-label", anchor="middle")
+    drawing.text(at, height + 4.4, mark.label[:3], css="tier-label", anchor="middle")
 
 
 def _dense(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:

@@ -300,7 +300,7 @@ class BuildRecord(_Facts):
     format: Literal[1] = 1
     name: str
     sequence: Count
-    created: str
+    created: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
     """UTC, ISO 8601, given by the build; pages add no date of their own."""
     generator: str
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = "accuracy"

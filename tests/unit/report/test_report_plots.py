@@ -49,6 +49,14 @@ def test_front_holds_exactly_the_unbeaten_points(points: list[tuple[int, int]]) 
     assert set(plots.pareto_front(points)) == {one for one in points if not beaten(one)}
 
 
+@pytest.mark.parametrize("count", [10, 600, 5000])
+def test_thinned_points_keep_the_front_and_stay_few(count: int) -> None:
+    points = [(float(index), float(index * 7919 % count)) for index in range(count)]
+    kept = plots.thinned(points)
+    assert set(plots.pareto_front(points)) <= set(kept) <= set(points)
+    assert len(kept) == len(set(kept)) == (count if count <= 600 else pytest.approx(600, rel=0.2))
+
+
 def test_accuracy_plot_shows_every_tier_the_dense_model_and_all_points() -> None:
     record = full_record()
     for svg in (plots.accuracy_against_macs(record), plots.accuracy_against_time(record)):
@@ -150,4 +158,5 @@ def test_picture_stands_alone_with_its_own_colours() -> None:
     style = root.findtext(f"{SVG}style") or ""
     assert "prefers-color-scheme:dark" in style
     assert "--tide:" in style
+    assert "promised on select" in picture
     assert picture == render_picture(full_record())

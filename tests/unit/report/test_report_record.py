@@ -56,6 +56,7 @@ def _with(path: tuple[str | int, ...], value: Any) -> dict[str, Any]:
         (("configurations",), [], "configurations"),
         (("classes", 0, "accuracy"), {"c9": 1.0}, "unknown configurations"),
         (("format",), 2, "format"),
+        (("created",), "today", "created"),
     ],
     ids=lambda one: ".".join(map(str, one)) if isinstance(one, tuple) else None,
 )
