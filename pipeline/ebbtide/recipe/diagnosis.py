@@ -11,7 +11,8 @@ from pydantic_core import ErrorDetails
 from ebbtide.errors import nearest
 from ebbtide.recipe.document import Document, Where
 from ebbtide.recipe.problems import Problem, dotted
-from ebbtide.recipe.wording import choices, known_keys, sections_with, words
+from ebbtide.recipe.template import flow
+from ebbtide.recipe.wording import choices, example, known_keys, sections_with, words
 
 _RULE_CODES = {"conflict": "recipe.conflict", "absent": "recipe.missing_key", "range": "recipe.value"}
 
@@ -99,7 +100,7 @@ def _problem(details: ErrorDetails, where: Where, document: Document) -> Problem
             where=where,
             place=document.place(where),
             expected=words(where),
-            hint=f"Add `{where[-1]}:`.",
+            hint=f"Add it, for example `{where[-1]}: {flow(example(where))}`.",
         )
     return _wrong_value(where, document)
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 
@@ -30,7 +30,7 @@ _TAG = "tag:yaml.org,2002:"
 class _Loader(yaml.SafeLoader):
     """PyYAML's safe composer with YAML 1.2 scalars; its constructor is never used."""
 
-    yaml_implicit_resolvers = {}  # noqa: RUF012 - the name and the kind of attribute are PyYAML's
+    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

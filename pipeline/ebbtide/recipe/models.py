@@ -176,8 +176,11 @@ class Recipe(Section):
     sequence: int = Field(
         default=1, ge=1, le=2**53 - 1, description="Grows with every release; phones refuse to go back"
     )
-    model: ModelSection = Field(description="The trained classifier to start from")
-    data: DataSection = Field(description="Labelled samples")
+    model: ModelSection = Field(
+        examples=[{"timm": "mobilenetv3_small_100", "weights": "model.safetensors"}],
+        description="The trained classifier to start from",
+    )
+    data: DataSection = Field(examples=[{"folder": "photos"}], description="Labelled samples")
     classes: Literal["all"] | ClassChoice | ClassDraw = Field(
         default="all", description="all; or a list of class names or indices; or {count: N, seed: S} drawn at random"
     )

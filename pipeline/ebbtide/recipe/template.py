@@ -64,8 +64,8 @@ def _entry(key: str, field: FieldInfo, value: Any, indent: int, *, shown: bool) 
             return [f"{pad}# {key}:", *(f"{pad}# {line[indent:]}" for line in body)]
         return [f"{pad}{key}:", *body]
     if value is None and not shown:
-        return [f"{pad}# {key}: {_flow(field.examples[0] if field.examples else 0)}"]
-    return [f"{pad}{key}: {_flow(value)}"]
+        return [f"{pad}# {key}: {flow(field.examples[0] if field.examples else 0)}"]
+    return [f"{pad}{key}: {flow(value)}"]
 
 
 def _default(field: FieldInfo) -> Any:
@@ -92,7 +92,7 @@ def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
     return None if plain else next(models(field.annotation), None)
 
 
-def _flow(value: Any) -> str:
+def flow(value: Any) -> str:
     """A value in YAML's flow style; text is quoted only where it would be read as something else."""
     if isinstance(value, str):
         try:
@@ -101,9 +101,9 @@ def _flow(value: Any) -> str:
             plain = False
         return value if plain else json.dumps(value, ensure_ascii=False)
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(inner)}" for key, inner in value.items()) + "}"
+        return "{" + ", ".join(f"{key}: {flow(inner)}" for key, inner in value.items()) + "}"
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_flow, value)) + "]"
+        return "[" + ", ".join(map(flow, value)) + "]"
     return json.dumps(value)
 
 

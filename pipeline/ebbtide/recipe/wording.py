@@ -81,6 +81,15 @@ def words(where: Sequence[str | int], *, like: Any = None) -> str | None:
     return ", or ".join(said) or None
 
 
+def example(where: Sequence[str | int]) -> Any:
+    """The models' own example of a key's value, or None."""
+    for schema in alternatives(where[:-1]):
+        found = schema.get("properties", {}).get(where[-1], {}).get("examples")
+        if found:
+            return found[0]
+    return None
+
+
 def choices(where: Sequence[str | int]) -> list[str]:
     """The fixed words a value may be."""
     found: list[Any] = []

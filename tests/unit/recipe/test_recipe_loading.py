@@ -167,6 +167,13 @@ def test_bool_is_explained_when_yes_is_written(tmp_path: Path) -> None:
 def test_missing_sections_are_named_when_the_file_is_empty(tmp_path: Path) -> None:
     found = problems(tmp_path, "# nothing\n")
     assert [(p["code"], p["key"]) for p in found] == [("recipe.missing_key", "model"), ("recipe.missing_key", "data")]
+    assert found[1]["hint"] == "Add it, for example `data: {folder: photos}`."
+
+
+def test_missing_key_is_placed_at_its_section_when_absent(tmp_path: Path) -> None:
+    problem = only(tmp_path, "model: {timm: a}\ntraining: {}\ndata:\n  torchvision:\n    name: CIFAR10\n")
+    assert (problem["code"], problem["key"], line(problem)) == ("recipe.missing_key", "data.torchvision.root", 4)
+    assert "`root: downloads`" in problem["hint"]
 
 
 def test_root_is_refused_when_it_is_a_list(tmp_path: Path) -> None:

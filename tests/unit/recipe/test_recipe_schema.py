@@ -119,3 +119,14 @@ def test_codes_of_this_package_are_tested_when_listed() -> None:
     for code in CODES:
         if code.startswith("recipe."):
             assert code in text or f'"{code.partition(".")[2]}"' in text, code
+
+
+def test_demo_network_gives_logits_when_loaded_as_the_recipe_names_it() -> None:
+    import torch
+
+    from ebbtide.recipe import code_entry
+
+    recipe = load_recipe(ROOT / "pipeline" / "examples" / "digits.yaml")
+    assert recipe.trains_model
+    network = code_entry(str(recipe.model.factory), ROOT).load()().eval()
+    assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
