@@ -14,7 +14,7 @@ from ebbtide.model.canonical import canonicalise
 from ebbtide.model.graph import Graph
 from ebbtide.model.operators import DATA_TO_PYTHON, RECURRENT, name_of, source_place
 from ebbtide.model.origin import first_line, line_of_error
-from ebbtide.model.shapes import is_batch_symbol
+from ebbtide.model.shapes import is_batch_size
 
 _CELLS = (torch.nn.RNNBase, torch.nn.RNNCellBase)
 _BRANCH_HINT = (
@@ -99,9 +99,7 @@ def _prepare(module: torch.nn.Module, place: str | None) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _try_forward(
-    module: torch.nn.Module, input_shape: tuple[int, ...], classes: int | None, place: str | None
-) -> None:
+def _try_forward(module: torch.nn.Module, input_shape: tuple[int, ...], classes: int | None, place: str | None) -> None:
     signature = _required_inputs(module)
     _one_input(len(signature), place, ", ".join(signature))
     try:
@@ -132,14 +130,10 @@ def _required_inputs(module: torch.nn.Module) -> list[str]:
     return ["x"]
 
 
-def _export(
-    module: torch.nn.Module, input_shape: tuple[int, ...], place: str | None
-) -> torch.export.ExportedProgram:
+def _export(module: torch.nn.Module, input_shape: tuple[int, ...], place: str | None) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     try:
-        return torch.export.export(
-            module, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: batch},), strict=False
-        )
+        return torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: batch},), strict=False)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         where = line_of_error(error) or place
@@ -273,7 +267,7 @@ def _check_values(graph: Graph, place: str | None) -> None:
                     place=source_place(node),
                     hint="Keep shapes fixed: multiply by a mask instead of selecting, use topk with a fixed k.",
                 )
-    if not is_batch_symbol(graph.logits.meta["val"].shape[0]):
+    if not is_batch_size(graph.logits.meta["val"].shape[0]):
         raise _batch_error(ValueError("its logits do not have the input's batch size"), place)
 
 

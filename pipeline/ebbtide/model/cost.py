@@ -128,7 +128,9 @@ def _peak_bytes(node: fx.Node, values: Mapping[fx.Node, Any], activations: set[f
         return 0
     if node not in activations:
         return 0
-    return _bytes(values[node]) + sum(_bytes(values[source]) for source in node.all_input_nodes if source in activations)
+    return _bytes(values[node]) + sum(
+        _bytes(values[source]) for source in node.all_input_nodes if source in activations
+    )
 
 
 def _macs(node: fx.Node, values: Mapping[fx.Node, Any]) -> int:
@@ -172,7 +174,9 @@ def _einsum(args: Any, out: torch.Tensor) -> int:
     terms = inputs.split(",")
     if "..." in equation:
         terms, result = _spell_out(terms, result, operands, out)
-    size = {letter: int(n) for term, t in zip(terms, operands, strict=True) for letter, n in zip(term, t.shape, strict=True)}
+    size = {
+        letter: int(n) for term, t in zip(terms, operands, strict=True) for letter, n in zip(term, t.shape, strict=True)
+    }
     total, left = 0, set(terms[0])
     for position, term in enumerate(terms[1:], start=1):
         total += math.prod(size[letter] for letter in left | set(term))

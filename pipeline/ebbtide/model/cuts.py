@@ -22,8 +22,9 @@ from ebbtide.model.operators import (
     WEIGHTED,
     module_path,
     name_of,
+    reads_batch_size,
 )
-from ebbtide.model.shapes import is_batch_symbol, layout_of, propagate
+from ebbtide.model.shapes import is_batch_size, layout_of, propagate
 
 AUTO_STAGES = 4
 AUTO_SMALLEST_SHARE = 0.05
@@ -187,7 +188,7 @@ def lone_nodes(graph: fx.Graph) -> list[fx.Node]:
     activations = depends_on_input(graph)
     order = {node: position for position, node in enumerate(graph.nodes)}
     last_use = {
-        node: max((order[user] for user in node.users if name_of(user) != "sym_size"), default=-1)
+        node: max((order[user] for user in node.users if not reads_batch_size(user)), default=-1)
         for node in activations
     }
     lone, live = [], set[fx.Node]()
@@ -225,7 +226,9 @@ def _head_start(graph: Graph, lone: Sequence[fx.Node], order: dict[fx.Node, int]
     """The position of the first node that belongs to the head: what pools for the classifier, or the classifier."""
     weighted = [node for node in order if name_of(node) in WEIGHTED and node in activations]
     start = order[weighted[-1]] if weighted else len(order)
-    largest = max((order[node] for node in weighted if not _is_pointwise(node) and name_of(node) != "linear"), default=-1)
+    largest = max(
+        (order[node] for node in weighted if not _is_pointwise(node) and name_of(node) != "linear"), default=-1
+    )
     for node in lone:
         if order[node] >= start:
             break
@@ -262,7 +265,7 @@ def _can_cross(node: fx.Node) -> bool:
         node.op == "call_function"
         and value.dtype == torch.float32
         and value.dim() in (3, 4)
-        and is_batch_symbol(value.shape[0])
+        and is_batch_size(value.shape[0])
         and not any(isinstance(size, torch.SymInt) for size in value.shape[1:])
         and name_of(node) not in DROPOUTS
         and not _inside_views(node)

@@ -35,7 +35,13 @@ RECURRENT = frozenset(
 )
 DATA_TO_PYTHON = frozenset({"item", "_local_scalar_dense", "is_nonzero", "equal"})
 CHECKS = frozenset(
-    {"_assert_async", "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range", "sym_constrain_range_for_size"}
+    {
+        "_assert_async",
+        "_assert_scalar",
+        "_assert_tensor_metadata",
+        "sym_constrain_range",
+        "sym_constrain_range_for_size",
+    }
 )
 
 
@@ -48,6 +54,12 @@ def name_of(node: fx.Node) -> str:
     if isinstance(node.target, torch._ops.OpOverload):
         return node.target._schema.name.split("::")[1]
     return str(getattr(node.target, "__name__", node.target))
+
+
+def reads_batch_size(node: fx.Node) -> bool:
+    """Whether a node reads the batch size from the graph's input, which every stage can read from its own."""
+    source = node.args[0] if name_of(node) == "sym_size" else None
+    return isinstance(source, fx.Node) and source.op == "placeholder" and node.args[1] == 0
 
 
 def argument(node: fx.Node, name: str) -> Any:

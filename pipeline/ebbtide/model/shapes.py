@@ -64,13 +64,16 @@ def propagate(module: fx.GraphModule, input_shape: Sequence[int], *, batch: int 
     return recorder.values
 
 
-def is_batch_symbol(size: Any) -> bool:
-    """Whether a size is the batch dimension itself, not a number nor a product with it."""
-    return isinstance(size, torch.SymInt) and size.node.expr.is_symbol
+def is_batch_size(size: Any) -> bool:
+    """Whether a symbolic size equals the batch, in whatever form (``s``, ``(16 * s) // 16``)."""
+    if not isinstance(size, torch.SymInt):
+        return False
+    symbols = list(size.node.expr.free_symbols)
+    return len(symbols) == 1 and all(size.node.expr.subs(symbols[0], n) == n for n in (2, 3, 7))
 
 
 def layout_of(value: torch.Tensor) -> str | None:
-    """"contiguous", "channels_last", or None for any other order of the elements in memory."""
+    """ "contiguous", "channels_last", or None for any other order of the elements in memory."""
     if value.is_contiguous():
         return "contiguous"
     if value.dim() == 4 and value.is_contiguous(memory_format=torch.channels_last):

@@ -10,7 +10,7 @@ from torch import fx
 
 from ebbtide.model.cuts import cut_points, find
 from ebbtide.model.graph import Graph, own_copy, set_training
-from ebbtide.model.operators import name_of
+from ebbtide.model.operators import reads_batch_size
 from ebbtide.model.shapes import propagate
 
 
@@ -102,8 +102,7 @@ def _part(module: fx.GraphModule, start: fx.Node, end: fx.Node) -> fx.GraphModul
     entry = graph.placeholder("x")
     copies = {start: entry}
     for node in _needed(start, end, module.graph):
-        if name_of(node) == "sym_size" and node.args[0] is not start and node.args[0] not in copies:
-            # The batch size: the canonical graph reads it from the whole model's input.
+        if reads_batch_size(node):
             copies[node] = graph.call_function(torch.ops.aten.sym_size.int, (entry, 0))
         else:
             copies[node] = graph.node_copy(node, lambda source: copies[source])
@@ -122,6 +121,6 @@ def _needed(start: fx.Node, end: fx.Node, graph: fx.Graph) -> list[fx.Node]:
         if node in found or node is start:
             continue
         found.add(node)
-        if name_of(node) != "sym_size":
+        if not reads_batch_size(node):
             open_nodes.extend(node.all_input_nodes)
     return [node for node in graph.nodes if node in found]
