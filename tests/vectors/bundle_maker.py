@@ -20,7 +20,9 @@ def draft(**parts: Any) -> BundleDraft:
 def files(folder: Path, *, size: int = 6000, seed: int = 1) -> dict[str, Path]:
     """Path in the bundle -> a file made below `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    wide = random.Random(seed).randbytes(size)
+    generator = random.Random(seed)
+    blocks = (generator.randbytes(min(1 << 20, size - start)) for start in range(0, size, 1 << 20))
+    wide = b"".join(blocks)
     made = {}
     for name, content in {"w100": wide, "w50": wide[: size // 4] + wide[size // 2 : 3 * size // 4]}.items():
         path = folder / f"{name}.pte"

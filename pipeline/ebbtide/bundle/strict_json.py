@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -22,6 +23,8 @@ MAX_INTEGER = 2**53 - 1
 """The largest integer that a reader holding numbers as doubles still keeps exactly (RFC 8259, section 6)."""
 
 _CODE = "bundle.manifest_syntax"
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKET = re.compile(r"[\[\]{}]")
 
 
 def _refuse(message: str, *, hint: str | None = None) -> NoReturn:
@@ -63,7 +66,8 @@ def parse_strict(data: bytes, *, max_bytes: int = MAX_BYTES, max_depth: int = MA
         _refuse(f"The manifest is not JSON: {error.msg} in line {error.lineno}, column {error.colno}.")
     if not isinstance(value, dict):
         _refuse("The manifest is not a JSON object.")
-    _check_text(value)
+    if "\\u" in text:  # the one way to spell what UTF-8 cannot
+        _check_text(value)
     return value
 
 
@@ -71,23 +75,11 @@ def _check_depth(text: str, limit: int) -> None:
     """Refuse deep nesting before a recursive parser meets it."""
     if text.count("[") + text.count("{") <= limit:
         return
-    depth, in_string, escaped = 0, False, False
-    for character in text:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif character == "\\":
-                escaped = True
-            elif character == '"':
-                in_string = False
-        elif character == '"':
-            in_string = True
-        elif character in "[{":
-            depth += 1
-            if depth > limit:
-                _refuse(f"The manifest nests deeper than {limit} levels.")
-        elif character in "]}":
-            depth -= 1
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub("", text)):
+        depth += 1 if bracket in "[{" else -1
+        if depth > limit:
+            _refuse(f"The manifest nests deeper than {limit} levels.")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -18,17 +18,35 @@ def test_name_is_taken_when_plain(name):
 
 @pytest.mark.parametrize(
     "name",
-    ["", "/a", "a/", "a//b", "..", "a/../b", "./a", "a\\b", "c:/a", "a\x7f", "nul", "a/com1.txt", "LPT².x", "a.", "a "]
-    + [
-        " a",
-        "manifest.json",
-        "MANIFEST.SIG",
-        "payload.xz",
-        "a\u0308",
-        "x" * 241,
-        "\ud800",
-        "a/b/c/d/e/f/g/h/i",
-        "com0",
+    [
+        *(
+            "",
+            "/a",
+            "a/",
+            "a//b",
+            "..",
+            "a/../b",
+            "./a",
+            "a\\b",
+            "c:/a",
+            "a\x7f",
+            "nul",
+            "a/com1.txt",
+            "LPT².x",
+            "a.",
+            "a ",
+        ),
+        *(
+            " a",
+            "manifest.json",
+            "MANIFEST.SIG",
+            "payload.xz",
+            "a\u0308",
+            "x" * 241,
+            "\ud800",
+            "a/b/c/d/e/f/g/h/i",
+            "com0",
+        ),
     ],
 )
 def test_name_is_refused_when_not_plain(name):
