@@ -1,6 +1,6 @@
 """The reference runtime: sessions that predict and switch from any thread, evaluation, bench, and inputs."""
 
-from ebbtide.runtime.bench import BenchReport, ConfigurationBench, bench, session_overhead
+from ebbtide.runtime.bench import BenchReport, ConfigurationBench, Overhead, bench, session_overhead
 from ebbtide.runtime.configuration import Configuration, Step, Visit, bind, walk
 from ebbtide.runtime.evaluate import Evaluation, evaluate, run_path
 from ebbtide.runtime.inputs import Inputs, load_inputs
@@ -15,6 +15,7 @@ __all__ = [
     "Current",
     "Evaluation",
     "Inputs",
+    "Overhead",
     "Ranked",
     "Result",
     "Session",

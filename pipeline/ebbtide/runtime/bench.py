@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ebbtide.engine import Array
@@ -52,6 +53,22 @@ class BenchReport(BaseModel):
     rounds: int = Field(ge=1)
     machine: MachineFacts
     configurations: tuple[ConfigurationBench, ...]
+
+
+class Overhead(BaseModel):
+    """What a prediction costs beyond the bare calls of its methods, in microseconds.
+
+    `overhead_us` is the median over the rounds of (median prediction - median of the bare calls), `iqr_us` the distance
+    of the quartiles of those differences; `minimum_us` is the difference of the fastest calls, which other work on the
+    machine hardly moves.
+    """
+
+    model_config = _STRICT
+
+    overhead_us: float
+    iqr_us: float = Field(ge=0)
+    minimum_us: float
+    comparison: Comparison
 
 
 class _Times:
@@ -140,7 +157,7 @@ def bench(
 
 def session_overhead(
     session: Session, tensor: Array, *, plan: Plan | None = None, progress: Progress = silent
-) -> tuple[float, Comparison]:
+) -> Overhead:
     """What a prediction costs beyond the bare calls of its methods, for one preprocessed input.
 
     Args:
@@ -150,8 +167,8 @@ def session_overhead(
         progress: shows the rounds.
 
     Returns:
-        The median over the rounds of (median prediction - median of the bare calls) in microseconds, and the comparison
-        it comes from. The bare calls are those that the prediction makes for this input, with their results dropped.
+        The difference and the comparison it comes from (a: prediction, b: bare calls). The bare calls are those that the
+        prediction makes for this input, with their results dropped.
     """
     with session.pinned() as configuration:
         visited = session.predict_tensor(tensor).left_at
@@ -168,9 +185,14 @@ def session_overhead(
         found = compare(
             lambda: session.predict_tensor(tensor), bare, plan=plan or Plan(20, 50, 20, 2), progress=progress
         )
-    differences = sorted(a - b for a, b in zip(found.a.round_p50_us, found.b.round_p50_us, strict=True))
-    middle = len(differences) // 2
-    return (differences[middle] + differences[~middle]) / 2, found
+    differences = np.array(found.a.round_p50_us) - np.array(found.b.round_p50_us)
+    lower, middle, upper = np.percentile(differences, [25, 50, 75])
+    return Overhead(
+        overhead_us=round(float(middle), 3),
+        iqr_us=round(float(upper - lower), 3),
+        minimum_us=round(found.a.minimum_us - found.b.minimum_us, 3),
+        comparison=found,
+    )
 
 
 def _summed(name: str, tier: int | None, times: _Times) -> ConfigurationBench:

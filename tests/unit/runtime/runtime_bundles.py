@@ -40,13 +40,22 @@ WIDTHS = {"w100": 6, "w50": 3}
 SURE, SMALL = float32(-0.19), float32(2.67)
 
 
-class Classifier(nn.Module):
+class Logits(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.linear = nn.Linear(channels, len(CLASSES))
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 8 * self.linear(x.mean((2, 3)))
+
+
+class Classifier(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.logits = Logits(channels)
+
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        logits = 8 * self.linear(x.mean((2, 3)))
+        logits = self.logits(x)
         best, label = logits.max(1)
         others = logits.masked_fill(nn.functional.one_hot(label, len(CLASSES)).bool(), float("-inf"))
         return logits.softmax(1), best - others.logsumexp(1), logits
