@@ -60,7 +60,8 @@ def rewrite_for_delegate(module: fx.GraphModule) -> None:
     becomes one that keeps its dimensions, then a view; pooling to 1 x 1 becomes that mean.
     """
     for node in list(module.graph.nodes):
-        if node.target is _aten.slice.Tensor and not _is_slice(node.args[0]):
+        # A slice that an earlier one took along has lost its arguments.
+        if _is_slice(node) and isinstance(node.args[0], fx.Node) and not _is_slice(node.args[0]):
             _subsample(module, node)
         elif node.target is _aten.mean.dim:
             _keep_mean(module, node)
