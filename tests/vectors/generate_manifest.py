@@ -81,6 +81,13 @@ def valid() -> Iterator[dict[str, Any]]:
     yield {"name": "spaced", "why": "white space is free", "text": spaced, "canonical": written(base())}
     backwards = json.dumps(dict(reversed(base().items())))
     yield {"name": "any_order", "why": "keys are in any order", "text": backwards, "canonical": written(base())}
+    spelled = written(changed(put("x_own", EXTENSION))).replace('"x_own"', '"\\u0078_own"')
+    yield {
+        "name": "extension_escaped",
+        "why": "escapes are read in keys, too",
+        "text": spelled,
+        "canonical": written(base()),
+    }
     escaped = written(base()).replace('"daisy"', '"\\u0064aisy"')
     yield {"name": "escaped", "why": "escapes are read", "text": escaped, "canonical": written(base())}
 

@@ -191,8 +191,8 @@ def signal(document: dict[str, Any]) -> None:
 
 
 def dense(document: dict[str, Any]) -> None:
-    document["programs"][1]["methods"] = [method("model", "model", 0, PIXELS, *SCORES)]
-    document["configurations"][1]["path"] = [{"method": "w50-f32-cpu/model"}]
+    document["programs"][1]["methods"] = [method("forward", "model", 2, PIXELS, *SCORES)]
+    document["configurations"][1]["path"] = [{"method": "w50-f32-cpu/forward"}]
 
 
 def latencies(*p50: int) -> Change:

@@ -5,7 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from manifest_base import MIDDLE, PIXELS, XZ, Change, core_ml, drop, insert, latencies, program, put, signal, tensor
+from manifest_base import (
+    MIDDLE,
+    PIXELS,
+    XZ,
+    Change,
+    core_ml,
+    dense,
+    drop,
+    insert,
+    latencies,
+    program,
+    put,
+    signal,
+    tensor,
+)
 
 
 def values() -> Iterator[tuple[str, str, Change, str, str]]:
@@ -318,3 +332,8 @@ def relations() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
         "order",
         "$.policy.battery_enter_percent",
     )
+    alone = (dense, insert("configurations.1.path.0", {"method": "w50-f32-cpu/forward"}))
+    yield "dense_inside", "a path ends with it", alone, "order", "$.configurations[1].path[0].method"
+    after = (dense, put("configurations.1.path", [{"method": "w50-f32-cpu/stage0"}, {"method": "w50-f32-cpu/forward"}]))
+    stage = insert("programs.1.methods.0", program("w50")["methods"][0])
+    yield "dense_after", "and stands alone", (*after, stage), "order", "$.configurations[1].path[1].method"

@@ -170,7 +170,7 @@ def _check_program_files(program: ProgramEntry, files: set[str], place: str) -> 
 
 
 def _check_method(method: MethodEntry, classes: int, place: str) -> None:
-    names = {"head": "head", "model": "model"}
+    names = {"head": "head", "model": "forward"}
     stem = names.get(method.kind, f"{method.kind}{method.position}")
     # Several types of exit may stand at one position; they are told apart by what follows an underscore.
     if method.name != stem and not (method.kind == "exit" and method.name.startswith(f"{stem}_")):
@@ -179,8 +179,6 @@ def _check_method(method: MethodEntry, classes: int, place: str) -> None:
         )
     if (method.type is not None) != (method.kind == "exit"):
         _value("An exit, and only an exit, has a type.", f"{place}.type")
-    if method.kind == "model" and method.position != 0:
-        _value("A program of one method has position 0.", f"{place}.position", expected="0")
     if len(method.inputs) != 1:
         _value("A method takes one tensor.", f"{place}.inputs")
     if method.kind == "stage":
@@ -219,6 +217,9 @@ def _check_configuration(entry: ConfigurationEntry, methods: Methods, manifest: 
             if method.position != stages - 1 or method.position == last_exit:
                 _order(f"An exit at position {method.position} does not follow its stage.", f"{at}.method")
             last_exit = method.position
+        elif method.kind == "model":
+            if index:
+                _order("The method of a dense program stands alone.", f"{at}.method")
         elif method.position != stages:
             _order(f"{step.method} has position {method.position} after {stages} stages.", f"{at}.method")
     _check_expected(entry, place)

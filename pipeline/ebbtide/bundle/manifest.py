@@ -161,9 +161,10 @@ class TensorEntry(Entry):
 class MethodEntry(Entry):
     """What a runtime can call in a program.
 
-    A stage has one output. An exit, the head, and the one method of a dense program (kind ``model``) put out
-    probabilities, confidence and logits. ``position`` counts stages from 0; an exit has the position of the stage it
-    follows, the head that of the stage that would come next. ``macs`` and ``peak_bytes`` are per inference.
+    A stage has one output. An exit, the head, and ``forward``, the one method of a dense program (kind ``model``), put
+    out probabilities, confidence and logits. ``position`` counts stages from 0; an exit has the position of the stage
+    it follows, the head that of the stage that would come next; that of a dense program says nothing. ``macs`` and
+    ``peak_bytes`` are per inference.
     """
 
     name: MethodName

@@ -24,7 +24,9 @@ def parse_manifest(data: bytes) -> Manifest:
             ``_unknown_key``, ``_value``, ``_duplicate``, ``_reference``, ``_order``; if several things are wrong, shape
             comes before references, an unknown key before a missing one, else the first in the order of the models.
     """
-    document = drop_extensions(parse_strict(data))
+    document = parse_strict(data)
+    if b'"x_' in data or b"\\u" in data:  # an escape may spell the x
+        document = drop_extensions(document)
     version = document.get("format")
     if type(version) is int and version != FORMAT:
         raise EbbtideError(
