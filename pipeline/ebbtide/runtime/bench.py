@@ -167,8 +167,8 @@ def session_overhead(
         progress: shows the rounds.
 
     Returns:
-        The difference and the comparison it comes from (a: prediction, b: bare calls). The bare calls are those that the
-        prediction makes for this input, with their results dropped.
+        The difference and the comparison it comes from (a: prediction, b: bare calls). The bare calls are those that
+        the prediction makes for this input, with their results dropped.
     """
     with session.pinned() as configuration:
         visited = session.predict_tensor(tensor).left_at

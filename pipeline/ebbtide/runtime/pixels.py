@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from ebbtide.data.input import InputSpec
+from ebbtide.data import InputSpec
 from ebbtide.errors import EbbtideError
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ebbtide.bundle.manifest import ConfigurationEntry, Manifest
-from ebbtide.data.input import InputSpec
-from ebbtide.data.preprocess import preprocess
+from ebbtide.data import InputSpec, preprocess
 from ebbtide.engine import Array, Engine
 from ebbtide.errors import EbbtideError
 from ebbtide.runtime.configuration import Configuration, Visit, bind, programs_of, walk

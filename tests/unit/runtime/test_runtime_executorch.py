@@ -10,13 +10,10 @@ import numpy as np
 import pytest
 from runtime_bundles import WIDTHS, CountingEngine, Folder, all_modules, images, manifest, modules, scaled
 
-from ebbtide.bundle import Bundle, BundleDraft, Store, new_key
-from ebbtide.bundle.writer import write_bundle
+from ebbtide.bundle import Bundle, BundleDraft, Store, new_key, write_bundle
 from ebbtide.engine import ExecuTorchEngine
 from ebbtide.errors import EbbtideError
-from ebbtide.lowering.backend import backend
-from ebbtide.lowering.capture import capture
-from ebbtide.lowering.spec import ProgramSpec
+from ebbtide.lowering import ProgramSpec, lower
 from ebbtide.profiling import Plan, Target, measure, path_targets
 from ebbtide.runtime import Session, evaluate, session_overhead
 
@@ -33,7 +30,7 @@ def lowered(width: str, seed: int, folder: Path) -> Path:
         temperatures={"exit0": 1.0, "head": 1.0},
         input_shape=(1, 8, 8),
     )
-    return backend("xnnpack").lower(capture(spec), folder / f"{width}.pte").file
+    return lower(spec, folder / f"{width}.pte").file
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +139,7 @@ def test_measure_times_methods_and_paths_when_programs_are_lowered(bundle: Bundl
     assert whole.timing.p50_us == pytest.approx(summed, rel=0.6)
 
 
+@pytest.mark.slow
 def test_session_costs_less_than_fifty_microseconds_when_run_by_executorch(bundle: Bundle) -> None:
     with Session(bundle, ExecuTorchEngine(), configuration="full") as session:
         found = session_overhead(session, scaled(images(1)), plan=Plan(20, 20, 20, 2))
