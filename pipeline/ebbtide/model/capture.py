@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,11 +13,13 @@ from torch import fx
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model.canonical import canonicalise
+from ebbtide.model.cuts import first_strided
 from ebbtide.model.graph import Graph
 from ebbtide.model.operators import DATA_TO_PYTHON, RECURRENT, name_of, source_place
 from ebbtide.model.origin import first_line, line_of_error
-from ebbtide.model.shapes import is_batch_size
+from ebbtide.model.shapes import EXAMPLE_BATCH, is_batch_size
 
+_MOST_COPIES = 16
 _CELLS = (torch.nn.RNNBase, torch.nn.RNNCellBase)
 _BRANCH_HINT = (
     "Make the branch a tensor operation (torch.where, clamp, masking), or move it out of the model into the data."
@@ -75,7 +79,23 @@ def from_program(
         raise _batch_error(error, place) from error
     _check_values(graph, place)
     _check_logits(graph.logits.meta["val"].shape, classes, place)
+    _straighten(graph)
     return graph.eval()
+
+
+def _straighten(graph: Graph) -> None:
+    """Copy a transposed stream of tokens into contiguous memory once, so that it can be cut from there on."""
+    for _ in range(_MOST_COPIES):
+        node = first_strided(graph)
+        if node is None:
+            return
+        nodes = graph.module.graph
+        with nodes.inserting_after(node):
+            copied = nodes.call_function(torch.ops.aten.contiguous.default, (node,))
+        copied.meta = {key: value for key, value in node.meta.items() if key != "val"}
+        node.replace_all_uses_with(copied, delete_user_cb=functools.partial(operator.is_not, copied))
+        graph.refresh()
+        graph.notes = (*graph.notes, f"The result of {source_place(node)} is copied into contiguous memory to be cut.")
 
 
 def _prepare(module: torch.nn.Module, place: str | None) -> tuple[str, ...]:
@@ -133,7 +153,7 @@ def _required_inputs(module: torch.nn.Module) -> list[str]:
 def _export(module: torch.nn.Module, input_shape: tuple[int, ...], place: str | None) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     try:
-        return torch.export.export(module, (torch.zeros(2, *input_shape),), dynamic_shapes=({0: batch},), strict=False)
+        return torch.export.export(module, (torch.zeros(EXAMPLE_BATCH, *input_shape),), dynamic_shapes=({0: batch},), strict=False)
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         where = line_of_error(error) or place

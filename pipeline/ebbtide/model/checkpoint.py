@@ -121,7 +121,8 @@ def fit_names(state: Mapping[str, torch.Tensor], known: set[str]) -> tuple[dict[
     Returns:
         The state with the names that fit best, and a note where names were changed.
     """
-    best, note = dict(state), ()
+    best: dict[str, torch.Tensor] = dict(state)
+    note: tuple[str, ...] = ()
     current, stripped = dict(state), ""
     while prefix := next((p for p in _PREFIXES if all(name.startswith(p) for name in current)), None):
         current = {name.removeprefix(prefix): tensor for name, tensor in current.items()}

@@ -143,7 +143,7 @@ def _macs(node: fx.Node, values: Mapping[fx.Node, Any]) -> int:
 
 def _convolution(args: Any, out: torch.Tensor) -> int:
     # Every output value takes one product for each weight of its filter; weight: (out, in / groups, *kernel).
-    return out.numel() * math.prod(args[1].shape[1:])
+    return int(out.numel() * math.prod(args[1].shape[1:]))
 
 
 def _general_convolution(args: Any, out: torch.Tensor) -> int:

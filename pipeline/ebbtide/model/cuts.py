@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -152,7 +153,7 @@ def _auto(points: Sequence[CutPoint]) -> list[int]:
     for count in range(min(AUTO_STAGES, len(points)), 1, -1):
         chosen = _balanced(points, count)
         ends = [0.0, *(points[index].share for index in chosen)]
-        if min(after - before for before, after in zip(ends, ends[1:], strict=False)) >= AUTO_SMALLEST_SHARE:
+        if min(after - before for before, after in itertools.pairwise(ends)) >= AUTO_SMALLEST_SHARE:
             return chosen
     return [points[-1].index]
 
@@ -202,7 +203,13 @@ def lone_nodes(graph: fx.Graph) -> list[fx.Node]:
     return lone
 
 
-def _ends(graph: Graph, single: Mapping[fx.Node, Any]) -> Iterator[fx.Node]:
+def first_strided(graph: Graph) -> fx.Node | None:
+    """The first node that would be a cut point, were its elements not in an order that no boundary has; or None."""
+    single = propagate(graph.module, graph.input_shape, batch=1)
+    return next((n for n in _ends(graph, single, any_layout=True) if layout_of(single[n]) is None), None)
+
+
+def _ends(graph: Graph, single: Mapping[fx.Node, Any], *, any_layout: bool = False) -> Iterator[fx.Node]:
     nodes = graph.module.graph
     order = {node: position for position, node in enumerate(nodes.nodes)}
     activations = depends_on_input(nodes)
@@ -217,7 +224,8 @@ def _ends(graph: Graph, single: Mapping[fx.Node, Any]) -> Iterator[fx.Node]:
             upcoming = next(weighted, None)
         if order[node] >= head:
             return
-        if unit and layout_of(single[node]) and _can_cross(node) and _is_complete(node, unit, order, head):
+        fits = any_layout or layout_of(single[node]) is not None
+        if unit and fits and _can_cross(node) and _is_complete(node, unit, order, head):
             yield node
             unit = []
 

@@ -148,14 +148,16 @@ def draw(found: Inspection) -> str:
         x, width = _LEFT + span * before / total, max(span * part.cost.macs / total, 2.0)
         before += part.cost.macs
         kind = "head" if part.ends_at is None else "bar"
-        words = f"{part.name}: {part.cost.macs / 1e6:,.1f} M MACs ({part.cost.macs / total:.1%}), " \
-            f"{part.cost.weight_bytes / 1024:,.0f} KiB weights, peak {part.cost.peak_bytes / 1024:,.0f} KiB"  # fmt: skip
-        end = f", ends at {part.ends_at} {_shape(part.shape)}" if part.ends_at else f", {_shape(part.shape)} logits"
+        words = (
+            f"{part.name}: {part.cost.macs / 1e6:,.1f} M MACs ({part.cost.macs / total:.1%}), "
+            f"{part.cost.weight_bytes / 1024:,.0f} KiB weights, peak {part.cost.peak_bytes / 1024:,.0f} KiB, "
+            + (f"ends at {part.ends_at} {_shape(part.shape)}" if part.ends_at else f"{_shape(part.shape)} logits")
+        )
         lines += [
             f'<rect class="track" x="{_LEFT}" y="{top}" width="{span}" height="14" rx="3"/>',
             f'<rect class="{kind}" x="{min(x, _LEFT + span - width):.1f}" y="{top}" width="{width:.1f}" height="14" '
             'rx="3"/>',
-            _text(_LEFT, top + 29, words + end, kind="ink small"),
+            _text(_LEFT, top + 29, words, kind="ink small"),
         ]
     return "\n".join([*lines, "</svg>", ""])
 

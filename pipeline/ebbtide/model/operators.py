@@ -59,7 +59,7 @@ def name_of(node: fx.Node) -> str:
 def reads_batch_size(node: fx.Node) -> bool:
     """Whether a node reads the batch size from the graph's input, which every stage can read from its own."""
     source = node.args[0] if name_of(node) == "sym_size" else None
-    return isinstance(source, fx.Node) and source.op == "placeholder" and node.args[1] == 0
+    return isinstance(source, fx.Node) and source.op == "placeholder" and node.args[1:] == (0,)
 
 
 def argument(node: fx.Node, name: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +42,7 @@ class TrainingFile:
         with storage_errors(self.path.parent):
             new = self.path.with_name(f".{self.path.name}.new")
             write_bytes(new, data)
-            os.replace(new, self.path)
+            new.replace(self.path)
 
     def restore(self, graph: Graph, optimizer: torch.optim.Optimizer, *, progress: Progress) -> list[dict[str, Any]]:
         """Fill graph and optimiser from the file and return its history; an empty one where there is none to use.

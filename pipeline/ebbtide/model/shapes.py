@@ -14,7 +14,7 @@ from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-_EXAMPLE_BATCH = 2  # 0 and 1 are special to torch's symbolic shapes
+EXAMPLE_BATCH = 13  # unlike any other size, or torch takes the two for one and fixes the batch
 
 
 class _Recorder(fx.Interpreter):
@@ -48,7 +48,7 @@ def propagate(module: fx.GraphModule, input_shape: Sequence[int], *, batch: int 
         A fake tensor, symbolic integer, tuple or constant for each node.
     """
     example = torch.zeros(
-        (_EXAMPLE_BATCH if batch is None else batch, *input_shape), device=device_of(module), dtype=torch.float32
+        (EXAMPLE_BATCH if batch is None else batch, *input_shape), device=device_of(module), dtype=torch.float32
     )
     if batch is None:
         mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
