@@ -27,7 +27,7 @@ def choose_classes(wanted: Any, universal: Sequence[str]) -> tuple[int, ...]:
         )
     if wanted == "all":
         return tuple(range(len(universal)))
-    if hasattr(wanted, "count"):
+    if hasattr(wanted, "seed"):
         return _draw(int(wanted.count), int(wanted.seed), universal)
     if isinstance(wanted, str) or not isinstance(wanted, Sequence):
         raise EbbtideError(

@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, SupportsIndex
 
 from ebbtide.data.split import Split
 from ebbtide.errors import EbbtideError
@@ -87,7 +87,7 @@ class SealedSplit:
         return f"SealedSplit(test, {len(self)} samples, {'opened' if self.__opened else 'closed'})"
 
     def __getattr__(self, name: str) -> NoReturn:
-        # Python's own protocols (copy, pickle) must see a plain absence.
+        # Python's own protocols must see a plain absence.
         if name.startswith("__") and name.endswith("__"):
             raise AttributeError(name)
         raise EbbtideError(
@@ -95,6 +95,14 @@ class SealedSplit:
             f"The test split is sealed: {name!r} was asked for.",
             expected="only the final report opens it, with everything chosen",
             hint="tune on train, choose on select; the report calls test.open(FrozenChoices.of(...))",
+        )
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        # A copy would not know for which choices the original was opened.
+        raise EbbtideError(
+            "data.test_sealed",
+            "The sealed test split cannot be copied or pickled.",
+            hint="pass the folder on and call load_prepared there",
         )
 
     def open(self, choices: FrozenChoices) -> Split:

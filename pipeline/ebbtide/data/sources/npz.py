@@ -55,16 +55,18 @@ def fingerprint(value: Any, *, allow_code: bool) -> str:
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    with reading(path), path.open("rb") as file:
+        start = file.read(2)
+    if start[:1] == b"\x80":
+        raise _pickle(path, "the file")
+    # np.load would take whatever is not a zip for a single array or a pickle.
+    if start != b"PK":
+        raise _corrupt(path, "it is not an .npz archive")
     try:
-        with reading(path), np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise _corrupt(path, "it is not an .npz archive")
+        with np.load(path, allow_pickle=False) as archive:
             return {name: _member(archive, name, path) for name in archive.files if name in KEYS}
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, ValueError, NotImplementedError) as error:
         raise _corrupt(path, str(error)) from error
-    except ValueError as error:
-        # What is neither a zip nor an .npy file, NumPy takes for a pickle.
-        raise _pickle(path, "the file") from error
 
 
 def _member(archive: Any, name: str, path: Path) -> NDArray[Any]:
