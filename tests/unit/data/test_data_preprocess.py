@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import runpy
-import time
+import subprocess
+import sys
 from fractions import Fraction
 from itertools import accumulate, pairwise
 from math import floor
@@ -248,11 +250,22 @@ def test_input_section_is_refused_when_it_does_not_fit(wanted: Any, shape: Any, 
     assert caught.value.code == code
 
 
+TIMED = """
+import time, numpy as np
+from ebbtide.data import image_spec, preprocess
+image = np.random.default_rng(0).integers(0, 256, (3000, 4000, 3), dtype=np.uint8)
+times = []
+for _ in range(7):
+    start = time.process_time()
+    preprocess(image, image_spec((224, 224), "RGB"))
+    times.append(time.process_time() - start)
+print(min(times))
+"""
+
+
 @pytest.mark.slow
-def test_preprocess_takes_under_150_ms_when_camera_picture_becomes_224() -> None:
-    image, spec, times = pixels((3000, 4000, 3)), image_spec((224, 224), "RGB"), []
-    for _ in range(7):
-        start = time.perf_counter()
-        preprocess(image, spec)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.150
+def test_preprocess_takes_under_150_ms_of_one_core_when_camera_picture_becomes_224() -> None:
+    # Processor time of one thread: what else runs on the machine counts as little as possible.
+    one = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", TIMED], env=one, capture_output=True, text=True, check=True)
+    assert float(done.stdout) < 0.150
