@@ -136,6 +136,11 @@ def _try_forward(module: torch.nn.Module, input_shape: tuple[int, ...], classes:
     leaves = [leaf for leaf in torch.utils._pytree.tree_leaves(result) if leaf is not None]
     _one_output(len(leaves), place)
     _check_logits(leaves[0].shape if isinstance(leaves[0], torch.Tensor) else (), classes, place)
+    try:
+        with torch.no_grad():
+            module(torch.zeros(3, *input_shape))
+    except Exception as error:
+        raise _batch_error(error, line_of_error(error) or place) from error
 
 
 def _required_inputs(module: torch.nn.Module) -> list[str]:
@@ -153,7 +158,9 @@ def _required_inputs(module: torch.nn.Module) -> list[str]:
 def _export(module: torch.nn.Module, input_shape: tuple[int, ...], place: str | None) -> torch.export.ExportedProgram:
     batch = torch.export.Dim("batch", min=1)
     try:
-        return torch.export.export(module, (torch.zeros(EXAMPLE_BATCH, *input_shape),), dynamic_shapes=({0: batch},), strict=False)
+        return torch.export.export(
+            module, (torch.zeros(EXAMPLE_BATCH, *input_shape),), dynamic_shapes=({0: batch},), strict=False
+        )
     except Exception as error:
         text = f"{type(error).__name__}: {error}"
         where = line_of_error(error) or place

@@ -124,14 +124,14 @@ def test_cut_points_skip_depthwise_half_when_model_is_separable():
 
 
 def test_choose_cuts_balances_best_of_all_choices():
-    from itertools import combinations
+    from itertools import combinations, pairwise
 
     graph = capture(lively(SmallResNet()), (3, 16, 16))
     points = cut_points(graph)
 
     def score(chosen):
         ends = [0, *(points[i].macs_before for i in chosen)]
-        return sum((b - a) ** 2 for a, b in zip(ends, ends[1:], strict=False))
+        return sum((b - a) ** 2 for a, b in pairwise(ends))
 
     last = len(points) - 1
     best = min(score([*c, last]) for c in combinations(range(last), 2))
