@@ -22,7 +22,7 @@ from ebbtide.steps import file_digest
 
 if TYPE_CHECKING:
     from ebbtide.bundle import Bundle, PrivateKey
-    from ebbtide.device import DeviceProfile
+    from ebbtide.device import Profile
 
 PROOF_SAMPLES = 32
 
@@ -39,7 +39,7 @@ class Built:
         xz_bytes: its whole content as one xz stream.
     """
 
-    profile: DeviceProfile
+    profile: Profile
     folder: Path
     manifest_sha256: str
     files: tuple[tuple[str, int], ...]
@@ -76,7 +76,7 @@ def write_bundles(
     programs: Programs,
     table: Table,
     *,
-    profiles: tuple[DeviceProfile, ...],
+    profiles: tuple[Profile, ...],
     evaluation: Evaluation,
     measurements: Measurements,
     key: PrivateKey,

@@ -148,7 +148,7 @@ def _train_one(backbone: Backbone, position: int, features: Path) -> Path:
     project = backbone.project
     section = project.recipe.exits
     assert section is not None
-    settings = {
+    settings: dict[str, Any] = {
         "epochs": section.epochs,
         "batch_size": section.batch_size,
         "learning_rate": section.learning_rate,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.exits import Records
+    from ebbtide.model import Metric
     from ebbtide.search import Costs, Score
 
 DENSE = "dense"
@@ -95,7 +96,7 @@ def program_costs(macs: dict[str, int]) -> Costs:
     )
 
 
-def score_row(records: Records, macs: dict[str, int], row: Row, *, metric: str, classes: int) -> Score:
+def score_row(records: Records, macs: dict[str, int], row: Row, *, metric: Metric, classes: int) -> Score:
     """A configuration's exact score on any records of its program."""
     from ebbtide.search import score
 

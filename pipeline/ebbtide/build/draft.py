@@ -13,7 +13,7 @@ from ebbtide.build.programs import Program, Programs
 if TYPE_CHECKING:
     from ebbtide.build.evaluation import Evaluation
     from ebbtide.bundle import BundleDraft, Expected, Manifest, MethodEntry
-    from ebbtide.device import DeviceProfile
+    from ebbtide.device import Profile
 
 REFERENCE = "reference"
 """The configuration of the one-method program; it is measured beside the others and never ships."""
@@ -44,7 +44,7 @@ def draft_bundle(
     programs: Programs,
     table: Table,
     *,
-    profile: DeviceProfile,
+    profile: Profile,
     evaluation: Evaluation | None = None,
     latencies: Mapping[str, tuple[int, int]] | None = None,
     with_reference: bool = False,
@@ -100,7 +100,7 @@ def draft_bundle(
     return draft, {file_of(program): program.file for program in included}
 
 
-def rehearse(programs: Programs, table: Table, *, profile: DeviceProfile) -> Rehearsal:
+def rehearse(programs: Programs, table: Table, *, profile: Profile) -> Rehearsal:
     """A bundle in memory with the one-method reference beside the configurations."""
     from ebbtide.bundle import BundleDraft, FileEntry, Manifest, PayloadEntry
 
@@ -135,7 +135,7 @@ def path_of(program: Program, row: Row) -> Any:
 def peak_bytes(program: Program, row: Row) -> int:
     """Largest activation of any method on the path."""
     on_path = {step.method.rpartition("/")[2] for step in path_of(program, row)}
-    return max(method["peak_bytes"] for method in program.methods if method["name"] in on_path)
+    return max(int(method["peak_bytes"]) for method in program.methods if method["name"] in on_path)
 
 
 def _expected(

@@ -36,7 +36,7 @@ class Evaluation:
     dense_select: float
     n: int
     classes: list[dict[str, Any]]
-    reliability: dict[str, list[dict[str, float]]]
+    reliability: dict[str, list[dict[str, Any]]]
     openings: int
 
 

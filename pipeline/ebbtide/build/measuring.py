@@ -14,7 +14,7 @@ from ebbtide.build.project import LOWERING, read_json, same_json
 from ebbtide.errors import EbbtideError
 
 if TYPE_CHECKING:
-    from ebbtide.device import DeviceProfile
+    from ebbtide.device import Profile
 
 SAMPLES = 64
 ROUNDS = 7
@@ -53,7 +53,7 @@ class Measurements:
         return None
 
 
-def measure_host(programs: Programs, table: Table, *, host: DeviceProfile, given: Path | None) -> Measurements:
+def measure_host(programs: Programs, table: Table, *, host: Profile, given: Path | None) -> Measurements:
     """Time methods, configurations and the one-method reference in one interleaved run; or take a record.
 
     Raises:
@@ -100,7 +100,7 @@ def _machine_identity() -> dict[str, Any]:
     return {"cpu": facts.cpu_model, "cores": facts.cores_usable, "architecture": facts.architecture}
 
 
-def _measure(programs: Programs, table: Table, host: DeviceProfile) -> dict[str, Any]:
+def _measure(programs: Programs, table: Table, host: Profile) -> dict[str, Any]:
     from ebbtide.profiling import Plan, Target, compare, measure, method_call, path_call
     from ebbtide.runtime import Session, bench
 

@@ -15,7 +15,7 @@ from ebbtide.steps import write_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.device import DeviceProfile
+    from ebbtide.device import Profile
     from ebbtide.engine import Engine
     from ebbtide.lowering import LoweredProgram, ProgramSpec
 
@@ -76,7 +76,7 @@ def open_engine() -> Engine:
     return ExecuTorchEngine(threads=THREADS)
 
 
-def lower_programs(candidates: Candidates, profiles: Sequence[DeviceProfile]) -> Programs:
+def lower_programs(candidates: Candidates, profiles: Sequence[Profile]) -> Programs:
     """Lower the main and the dense program in parallel processes, and record what they say of select.
 
     Raises:
@@ -97,7 +97,7 @@ def lower_programs(candidates: Candidates, profiles: Sequence[DeviceProfile]) ->
     )
 
 
-def _say_sharing(project: Project, profiles: Sequence[DeviceProfile]) -> None:
+def _say_sharing(project: Project, profiles: Sequence[Profile]) -> None:
     if len(profiles) > 1:
         names = ", ".join(profile.id for profile in profiles)
         project.notice("choice", "programs", f"one program serves {names}: float32 on the CPU through XNNPACK")
@@ -138,10 +138,13 @@ def _lower_all(candidates: Candidates, names: Sequence[str]) -> list[Program]:
         write_json(folder / "program.json", facts)
 
     with tempfile.TemporaryDirectory() as place:
-        folders = {
-            name: project.store.run(produce=lambda folder, _, name=name: produce(name, folder, Path(place)), **step)
-            for name, step in steps.items()
-        }
+        folders = {}
+        for name, step in steps.items():
+
+            def produce_one(folder: Path, _: Path, name: str = name) -> None:
+                produce(name, folder, Path(place))
+
+            folders[name] = project.store.run(produce=produce_one, **step)
     return [_read_program(candidates, name, folders[name]) for name in names]
 
 

@@ -113,6 +113,7 @@ def _write_samples(backbone: Backbone, file: Path) -> Path:
     name = "images" if backbone.facts["input"]["kind"] == "image" else "signals"
     new = file.with_name(f".{file.name}.new")
     with new.open("wb") as stream:
-        np.savez(stream, **{name: np.asarray(select.pixels[:count]), "labels": select.labels[:count]})
+        arrays: dict[str, Any] = {name: np.asarray(select.pixels[:count]), "labels": select.labels[:count]}
+        np.savez(stream, **arrays)
     new.replace(file)
     return file

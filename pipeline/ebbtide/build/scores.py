@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ebbtide.exits import Records
+    from ebbtide.model import Metric
     from ebbtide.recipe import Recipe
     from ebbtide.search import Candidate, Costs
 
@@ -30,7 +31,7 @@ class Choice:
     scored: list[Candidate]
 
 
-def metric_of(metric: str, predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> float:
+def metric_of(metric: Metric, predictions: NDArray[np.int64], labels: NDArray[np.int64], classes: int) -> float:
     """The recipe's metric, 0..1."""
     from ebbtide.model import metric_value
 

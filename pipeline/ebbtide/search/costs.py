@@ -41,4 +41,5 @@ class Costs:
             enabled: (P,) which of them are on.
         """
         exits = np.array([self.exits[p] for p in positions]) * enabled
-        return self.reaching(positions) + np.append(np.cumsum(exits), exits.sum())
+        paid: NDArray[np.float64] = self.reaching(positions) + np.append(np.cumsum(exits), exits.sum())
+        return paid

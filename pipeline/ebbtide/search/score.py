@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.exits import Records
-from ebbtide.model import metric_value
+from ebbtide.model import Metric, metric_value
 from ebbtide.search.costs import Costs
 
 OFF = np.float32(np.inf)
@@ -41,10 +41,11 @@ def leaving(records: Records, thresholds: NDArray[np.float32]) -> NDArray[np.int
     """
     goes = records.confidences[:-1] > thresholds[:, None]
     last = np.ones((1, len(records)), dtype=bool)
-    return np.concatenate([goes, last]).argmax(axis=0)
+    rows: NDArray[np.int64] = np.concatenate([goes, last]).argmax(axis=0)
+    return rows
 
 
-def score(records: Records, costs: Costs, thresholds: NDArray[np.float32], *, metric: str, classes: int) -> Score:
+def score(records: Records, costs: Costs, thresholds: NDArray[np.float32], *, metric: Metric, classes: int) -> Score:
     """Score a configuration sample by sample.
 
     Args:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.exits import Records
+from ebbtide.model import Metric
 from ebbtide.search.costs import Costs
 from ebbtide.search.score import OFF, Score, score
 
@@ -73,7 +74,8 @@ class _Problem:
         others = thresholds.copy()
         others[row] = OFF
         earlier = np.isfinite(others[:row])
-        goes_before = (self.records.confidences[:row] > others[:row, None])[earlier].any(axis=0)
+        passed: NDArray[np.bool_] = np.greater(self.records.confidences[:row], others[:row, None])
+        goes_before = passed[earlier].any(axis=0)
         later = self._rows(others, row + 1)
         samples = np.arange(len(later))
         paid = self.costs.leaving_costs(self.records.positions, np.isfinite(others))
@@ -95,11 +97,19 @@ class _Problem:
         return self.choices[row][best], float(values[best])
 
     def descend(self, trade_off: float) -> NDArray[np.float32]:
-        """All off, then sweeps of exact steps from the first exit to the last until one changes nothing."""
-        thresholds = np.full(len(self.records.positions), OFF, dtype=np.float32)
+        """From all off, sweeps of exact steps until one changes nothing: from the first exit, and from the last.
+
+        Coordinate sweeps can stop in a local optimum; the two directions rarely stop in the same one.
+        """
+        count = len(self.records.positions)
+        ends = [self._sweep(order, trade_off) for order in (range(count), range(count - 1, -1, -1))]
+        return min(ends, key=lambda thresholds: self.objective(thresholds, trade_off))
+
+    def _sweep(self, order: range, trade_off: float) -> NDArray[np.float32]:
+        thresholds = np.full(len(order), OFF, dtype=np.float32)
         for _ in range(MAX_SWEEPS):
             before = thresholds.copy()
-            for row in range(len(thresholds)):
+            for row in order:
                 thresholds[row], _ = self.best_step(thresholds, row, trade_off)
             if np.array_equal(before, thresholds):
                 break
@@ -111,7 +121,7 @@ def search_thresholds(
     costs: Costs,
     *,
     choices: Sequence[NDArray[np.float32]],
-    metric: str,
+    metric: Metric,
     classes: int,
     trade_offs: Sequence[float] = TRADE_OFFS,
 ) -> list[Candidate]:

@@ -148,8 +148,8 @@ def test_search_finds_the_best_pair_when_two_exits_can_be_enumerated() -> None:
         best = min(problem.objective(np.array(pair, dtype=np.float32), trade_off) for pair in pairs)
         gaps.append(problem.objective(problem.descend(trade_off), trade_off) - best)
     # Coordinate sweeps may stop in a local optimum, but not far from the best pair.
-    assert min(gaps) <= 1e-12
-    assert max(gaps) < 0.02
+    assert sum(gap <= 1e-12 for gap in gaps) >= 0.8 * len(gaps)
+    assert max(gaps) < 0.05
 
 
 def test_admissible_thresholds_keep_their_distance() -> None:
