@@ -9,6 +9,8 @@ import numpy as np
 from ebbtide.engine.protocol import Array
 from ebbtide.errors import EbbtideError, nearest
 
+_FLOAT32 = np.dtype(np.float32)
+
 
 def checked_input(method: str, tensor: Array, *, shape: tuple[int, ...] | None) -> Array:
     """The input as a writable float32 array in C order, or ``engine.input``.
@@ -18,7 +20,7 @@ def checked_input(method: str, tensor: Array, *, shape: tuple[int, ...] | None) 
         tensor: what the caller gave.
         shape: the only shape that will do, or None for any.
     """
-    if not isinstance(tensor, np.ndarray) or tensor.dtype != np.float32:
+    if not isinstance(tensor, np.ndarray) or tensor.dtype != _FLOAT32:
         found = tensor.dtype if isinstance(tensor, np.ndarray) else type(tensor).__name__
         raise EbbtideError(
             "engine.input",
@@ -37,7 +39,7 @@ def checked_input(method: str, tensor: Array, *, shape: tuple[int, ...] | None) 
             place=method,
         )
     # Memory-mapped and broadcast arrays are read-only, which torch would warn about at every call.
-    if tensor.flags.c_contiguous and tensor.flags.writeable:
+    if tensor.flags.carray:
         return tensor
     return np.array(tensor, order="C")
 

@@ -121,7 +121,7 @@ class ExecuTorchLoaded:
                     "engine.failed", f"ExecuTorch failed in method {method!r}: {error}.", place=method
                 ) from error
             # These alias the method's memory; numpy's copy is cheaper than the clone that the bindings offer.
-            return tuple(output.numpy().copy() for output in outputs)
+            return tuple([output.numpy().copy() for output in outputs])
 
     def close(self) -> None:
         """Free the program and its methods."""
