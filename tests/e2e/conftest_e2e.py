@@ -26,7 +26,9 @@ class Ebb:
     home: Path
 
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "HOME": str(self.home), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "", "EBBTIDE_CACHE": ""}
+        # Each command would compile every library again where the caller forbids bytecode.
+        kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+        return {**kept, "HOME": str(self.home), "XDG_CONFIG_HOME": "", "XDG_CACHE_HOME": "", "EBBTIDE_CACHE": ""}
 
     def start(self, *arguments: object, cwd: Path | None = None) -> subprocess.Popen[str]:
         # A session of its own, so that a test can kill lowering's worker processes with it.

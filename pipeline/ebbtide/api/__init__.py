@@ -6,7 +6,8 @@ Nothing heavy is imported before a function needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from ebbtide.build.project import Project
     from ebbtide.build.road import BuildResult
     from ebbtide.bundle import Bundle, BundleDiff, PublicKey
-    from ebbtide.runtime import BenchReport, Result
+    from ebbtide.runtime import BenchReport, Result, Session
 
 __all__ = [
     "Checked",
@@ -69,13 +70,14 @@ def init(path: Path) -> Path:
     Raises:
         EbbtideError: ``api.exists``, ``steps.read_only``, ``steps.disk_full``.
     """
+    from ebbtide.recipe import named_after
     from ebbtide.recipe.template import init_text
     from ebbtide.steps import storage_errors
 
     with storage_errors(path):
         try:
             with path.open("x", encoding="utf-8") as stream:
-                stream.write(init_text())
+                stream.write(init_text(named_after(path)))
         except FileExistsError as error:
             raise EbbtideError(
                 "api.exists",
@@ -268,7 +270,7 @@ def run(
     inputs = load_inputs(source)
     for name in inputs.skipped:
         progress.say(f"Left out {name}: not an image")
-    with _session(bundle, trusted, configuration) as session:
+    with _session(bundle, trusted, configuration=configuration) as session:
         return [Prediction(name, session.predict(value), top) for name, value in inputs]
 
 
@@ -294,17 +296,21 @@ def bench(
             hint="Name some: ebb bench BUNDLE FOLDER",
         )
     values = [value for _, value in load_inputs(found)]
-    with _session(bundle, trusted, None) as session:
+    with _session(bundle, trusted) as session:
         return run_bench(session, values, rounds=repeats, progress=progress)
 
 
-def _session(bundle: Path, trusted: Sequence[Path] | None, configuration: str | None) -> Any:
+@contextmanager
+def _session(bundle: Path, trusted: Sequence[Path] | None, *, configuration: str | None = None) -> Iterator[Session]:
     from ebbtide.build.programs import open_engine
-    from ebbtide.bundle import open_bundle
+    from ebbtide.bundle import open_unpacked
     from ebbtide.runtime import Session
 
-    opened = open_bundle(bundle, _trusted(trusted))
-    return Session(opened, open_engine(), configuration=configuration)
+    with (
+        open_unpacked(bundle, _trusted(trusted)) as opened,
+        Session(opened, open_engine(), configuration=configuration) as session,
+    ):
+        yield session
 
 
 def new_key(path: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.build.project import TORCH, Project, read_json
+from ebbtide.build.threads import fitting_threads
 from ebbtide.steps import write_json
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ebbtide.model import Graph
 
 VISION = ("timm", "torchvision")
+BATCH = 256
 
 
 @dataclass(frozen=True)
@@ -163,16 +165,17 @@ def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
         torch.manual_seed(recipe.training_settings.seed)
         graph = fresh_graph(project, facts)
         if recipe.trains_model:
-            dataset = load_prepared(data)
-            history = train(
-                graph,
-                dataset.train,
-                dataset.select,
-                settings=recipe.training_settings,
-                metric=recipe.metric,
-                checkpoint=scratch / "training.safetensors",
-                progress=project.progress,
-            )
+            dataset, settings = load_prepared(data), recipe.training_settings
+            with fitting_threads(cost(graph.module, graph.input_shape).macs * settings.batch_size):
+                history = train(
+                    graph,
+                    dataset.train,
+                    dataset.select,
+                    settings=settings,
+                    metric=recipe.metric,
+                    checkpoint=scratch / "training.safetensors",
+                    progress=project.progress,
+                )
             write_json(folder / "history.json", history.to_json())
         found = cost(graph.eval().module, graph.input_shape)
         save_file({name: t.cpu().contiguous() for name, t in graph.state().items()}, folder / "weights.safetensors")
@@ -223,15 +226,17 @@ def cache_backbone(backbone: Backbone, split_name: str, positions: tuple[int, ..
             shape = tuple(staged.boundaries[position])
             axis = channel_axis(shape, backbone.facts["input"]["kind"])
             pools[position] = kind.build(shape[axis - 1], backbone.classes, channel_axis=axis).pool
-        cache_features(
-            getattr(backbone.dataset, split_name),
-            staged.stages,
-            staged.head,
-            pools=pools,
-            folder=folder,
-            device=str(device),
-            progress=project.progress,
-        )
+        with fitting_threads(backbone.model["macs"] * BATCH):
+            cache_features(
+                getattr(backbone.dataset, split_name),
+                staged.stages,
+                staged.head,
+                pools=pools,
+                folder=folder,
+                batch_size=BATCH,
+                device=str(device),
+                progress=project.progress,
+            )
 
     return project.step("features", inputs, produce, code=("ebbtide.exits", "ebbtide.model", "ebbtide.data"))
 

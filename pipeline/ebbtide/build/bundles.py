@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import lzma
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -120,14 +119,16 @@ def _host_latencies(table: Table, measurements: Measurements) -> dict[str, tuple
 def _packed_bytes(project: Project, files: Mapping[str, Path]) -> int:
     digests = {name: project.store.digest(path) for name, path in files.items()}
 
-    def compute() -> dict[str, int]:
-        compressor = lzma.LZMACompressor()
-        size = 0
-        for path in files.values():
-            size += len(compressor.compress(path.read_bytes()))
-        return {"bytes": size + len(compressor.flush())}
+    def compute() -> int:
+        from ebbtide.bundle.payload import compress, dictionary_for, file_blocks
 
-    value: int = project.json_step("packed", {"files": digests}, compute, code=(), libraries=())["bytes"]
+        widest = max(path.stat().st_size for path in files.values())
+        blocks = (block for path in files.values() for block in file_blocks(path))
+        return sum(map(len, compress(blocks, dictionary_for(widest))))
+
+    value: int = project.json_step(
+        "packed", {"files": digests}, compute, code=("ebbtide.bundle.payload",), libraries=()
+    )
     return value
 
 
@@ -137,7 +138,7 @@ def _prove(programs: Programs, table: Table, built: Built, key: PrivateKey) -> N
     Raises:
         EbbtideError: ``lowering.gate`` naming the first sample and configuration that differ.
     """
-    from ebbtide.bundle import open_bundle
+    from ebbtide.bundle import open_unpacked
 
     project = programs.candidates.backbone.project
     inputs = {
@@ -147,15 +148,7 @@ def _prove(programs: Programs, table: Table, built: Built, key: PrivateKey) -> N
     }
 
     def compute() -> dict[str, Any]:
-        import tempfile
-
-        from ebbtide.bundle import Store
-
-        bundle = open_bundle(built.folder, [key.public])
-        with tempfile.TemporaryDirectory() as scratch:
-            # A packed bundle is unpacked by installing it, as on a phone.
-            if bundle.packed:
-                bundle = Store(Path(scratch)).install(built.folder, [key.public])
+        with open_unpacked(built.folder, [key.public]) as bundle:
             return {"samples": _predict_all(programs, table, bundle)}
 
     project.json_step("proof", inputs, compute, code=("ebbtide.runtime", "ebbtide.engine", "ebbtide.bundle"))

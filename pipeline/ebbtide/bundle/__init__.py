@@ -37,7 +37,7 @@ from ebbtide.bundle.signature import (
     verify_signature,
     write_public_key,
 )
-from ebbtide.bundle.store import Store
+from ebbtide.bundle.store import Store, open_unpacked
 from ebbtide.bundle.writer import write_bundle
 
 __all__ = [
@@ -75,6 +75,7 @@ __all__ = [
     "manifest_bytes",
     "new_key",
     "open_bundle",
+    "open_unpacked",
     "parse_manifest",
     "verify_signature",
     "write_bundle",

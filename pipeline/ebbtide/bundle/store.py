@@ -16,6 +16,7 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -266,3 +267,18 @@ def _is_whole(folder: Path) -> bool:
     except EbbtideError:
         return False
     return True
+
+
+@contextmanager
+def open_unpacked(folder: Path, trusted: Sequence[PublicKey]) -> Iterator[Bundle]:
+    """Check a bundle and give its files to be used where they lie; a packed one is installed in a passing store first.
+
+    Raises:
+        EbbtideError: as `open_bundle` and `Store.install`.
+    """
+    bundle = open_bundle(folder, trusted)
+    if not bundle.packed:
+        yield bundle
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield Store(Path(place)).install(folder, trusted)

@@ -119,6 +119,12 @@ def build(
     measurements: Annotated[
         Path | None, typer.Option("--measurements", help="Use this measurement record instead of measuring here.")
     ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--install", help="Also install the first device's bundle into this store.")
+    ] = None,
+    try_samples: Annotated[
+        int, typer.Option("--try", min=0, help="Also predict so many real samples with the finished bundle.")
+    ] = 0,
     cache: Cache = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -137,7 +143,14 @@ def build(
             measurements=measurements,
             progress=surface.progress,
         )
-        surface.result(built.as_dict(), lambda: tables.built(built))
+        first = next(iter(built.bundles.values()))
+        key = [built.folder / "public.pem"]
+        if store is not None:
+            first = Path(api.install(first, store=store, trusted=key)["folder"])
+            surface.progress.say(f"Installed in {first}")
+        tried = api.run(first, built.samples, trusted=key)[:try_samples] if try_samples else []
+        said = {**built.as_dict(), "tried": [one.as_dict() for one in tried]}
+        surface.result(said, lambda: tables.built(built, tried))
 
 
 @app.command()

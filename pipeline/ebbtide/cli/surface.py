@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
 
@@ -33,7 +35,7 @@ class _RichProgress:
     """Bars with a time to go, on stderr, so that stdout carries the result alone."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
 
         self._console = console
@@ -41,9 +43,7 @@ class _RichProgress:
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("[dim]to go"),
-            TimeRemainingColumn(),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[facts]}"),
             console=console,
         )
@@ -113,8 +113,44 @@ class Surface:
 
 
 @contextmanager
+def _quiet_libraries() -> Iterator[TextIO]:
+    """Keep what native libraries print off the screen; give the real stderr for our own words.
+
+    ExecuTorch's C++ code and the processes that lower write notes for their developers to file descriptor 2. They go
+    to a file, whose name is told if the command fails.
+    """
+    log = tempfile.NamedTemporaryFile(prefix="ebbtide-native-", suffix=".log", delete=False)  # noqa: SIM115
+    kept = os.dup(2)
+    before, screen = sys.stderr, open(kept, "w", buffering=1, encoding="utf-8")  # noqa: PTH123, SIM115
+    os.dup2(log.fileno(), 2)
+    sys.stderr = screen
+    failed = True
+    try:
+        yield screen
+        failed = False
+    except typer.Exit as stopped:
+        failed = stopped.exit_code in (1, 3)
+        raise
+    finally:
+        sys.stderr = before
+        os.dup2(kept, 2)
+        log.close()
+        if failed and os.path.getsize(log.name):  # noqa: PTH202
+            print(f"native libraries said: {log.name}", file=screen)
+        else:
+            os.unlink(log.name)  # noqa: PTH108
+        screen.close()
+
+
+@contextmanager
 def speaking(*, as_json: bool, quiet: bool) -> Iterator[Surface]:
     """Run a command's body; an `EbbtideError` becomes its message and its exit status."""
+    with _quiet_libraries() as screen, _speaking(screen, as_json=as_json, quiet=quiet) as surface:
+        yield surface
+
+
+@contextmanager
+def _speaking(screen: TextIO, *, as_json: bool, quiet: bool) -> Iterator[Surface]:
     from rich.console import Console
 
     from ebbtide.steps import silent
@@ -124,7 +160,7 @@ def speaking(*, as_json: bool, quiet: bool) -> Iterator[Surface]:
     if as_json:
         progress = _JsonProgress()
     elif not quiet:
-        drawn = _RichProgress(Console(stderr=True))
+        drawn = _RichProgress(Console(file=screen))
         progress, bars = drawn, drawn.bars
     surface = Surface(progress, as_json=as_json, quiet=quiet)
     try:

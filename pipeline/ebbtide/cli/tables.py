@@ -30,10 +30,12 @@ def _row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(str(cell)) for cell in cells))
 
 
-def built(result: BuildResult) -> None:
-    """The one table of a build, then where everything lies."""
+def built(result: BuildResult, tried: Sequence[Prediction]) -> None:
+    """What the finished bundle said of a few samples, the one table of a build, then where everything lies."""
     from ebbtide.report import summary_table
 
+    if tried:
+        predicted(tried)
     console = Console()
     console.print(summary_table(result.record))
     for name, folder in result.bundles.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ebbtide.recipe.code import CodeEntry, code_entry
-from ebbtide.recipe.loading import load_recipe, named_paths
+from ebbtide.recipe.loading import load_recipe, named_after, named_paths
 from ebbtide.recipe.models import (
     AugmentationSection,
     ClassDraw,
@@ -36,6 +36,7 @@ __all__ = [
     "code_entry",
     "init_text",
     "load_recipe",
+    "named_after",
     "named_paths",
     "step_inputs",
 ]

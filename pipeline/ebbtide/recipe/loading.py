@@ -50,7 +50,7 @@ def load_recipe(path: Path | str, *, overrides: Sequence[str] = (), allow_code: 
         problems += _override(document, text)
     resolved, path_problems = _resolve(document, path.resolve().parent, allow_code=allow_code)
     problems += path_problems
-    resolved.setdefault("name", re.sub(r"[^A-Za-z0-9._-]+", "-", path.stem).strip("-._")[:64] or "model")
+    resolved.setdefault("name", named_after(path))
     try:
         recipe = Recipe.model_validate(resolved)
     except ValidationError as error:
@@ -88,6 +88,11 @@ def _hidden_conflicts(resolved: dict[str, Any], found: Sequence[Problem], docume
             and not any(where[: len(problem.where) - 1] == problem.where[:-1] for where in lost)
         ]
     return []
+
+
+def named_after(path: Path) -> str:
+    """A recipe's name where it gives none: that of its file, in the characters a name may have."""
+    return re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower())[:64].strip("-._") or "model"
 
 
 def _override(document: Document, text: str) -> list[Problem]:

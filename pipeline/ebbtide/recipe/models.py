@@ -21,7 +21,8 @@ from ebbtide.recipe.sources import DataSection, ModelSection, with_seed
 
 MAX_TIERS = 4
 MAX_STAGES = 64
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+# Lower case, because bundles are stored under it on systems that ignore case.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 
 
 class ClassDraw(Section):
