@@ -14,6 +14,7 @@ from ebbtide.model.operators import CHECKS, SPLITTERS, argument, name_of, source
 _PLAIN_CALLS = {
     getattr(operator, name) for name in ("getitem", "add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "pow")
 }
+_NO_END = 2**63 - 1
 _COUNTER = "num_batches_tracked"
 
 
@@ -29,6 +30,8 @@ def canonicalise(module: fx.GraphModule) -> None:
     for node in list(module.graph.nodes):
         if name_of(node) == "_native_batch_norm_legit_no_training":
             _trainable_batch_norm(module.graph, node)
+        elif name_of(node) == "slice" and _takes_all(node):
+            node.replace_all_uses_with(node.args[0])
     for node in module.graph.nodes:
         known = isinstance(node.target, torch._ops.OpOverload) or node.target in _PLAIN_CALLS
         if node.op == "call_module" or (node.op == "call_function" and not known and not _on_sizes(node)):
@@ -110,6 +113,12 @@ def _out_of_place(node: fx.Node, order: dict[fx.Node, int], owner: dict[fx.Node,
         )
     changed.replace_all_uses_with(node, delete_user_cb=lambda user: order.get(user, -1) > order[node])
     node.target = overload
+
+
+def _takes_all(node: fx.Node) -> bool:
+    """Whether a slice is ``x[:]``, which export writes for each dimension before the one that is meant."""
+    start, end, step = (argument(node, name) for name in ("start", "end", "step"))
+    return start in (None, 0) and step == 1 and (end is None or (isinstance(end, int) and end >= _NO_END))
 
 
 def _trainable_batch_norm(graph: fx.Graph, node: fx.Node) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import fx
+from torch._dispatch.python import enable_python_dispatcher
 from torch._dynamo.source import ConstantSource
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
@@ -59,7 +60,8 @@ def propagate(module: fx.GraphModule, input_shape: Sequence[int], *, batch: int 
         mode = FakeTensorMode(allow_non_fake_inputs=True)
         fake = mode.from_tensor(example)
     recorder = _Recorder(module)
-    with mode, torch.no_grad():
+    # Without Python's own kernels some operators (slice) would fix the batch to the example's.
+    with enable_python_dispatcher(), mode, torch.no_grad():
         recorder.run(fake, enable_io_processing=False)
     return recorder.values
 

@@ -15,6 +15,7 @@ FAMILIES = [
     "torchvision:efficientnet_b0", "torchvision:convnext_tiny", "timm:convnext_atto", "torchvision:densenet121",
     "torchvision:shufflenet_v2_x0_5", "torchvision:squeezenet1_1", "torchvision:regnet_y_400mf", "timm:regnetx_002",
     "timm:vit_tiny_patch16_224", "torchvision:vit_b_32", "timm:deit_tiny_patch16_224", "timm:mixer_s32_224",
+    "timm:swin_tiny_patch4_window7_224",
 ]  # fmt: skip
 
 
@@ -22,7 +23,7 @@ def make(name):
     library, _, model = name.partition(":")
     if library == "timm":
         timm = pytest.importorskip("timm")
-        sized = {"img_size": 64} if model.split("_")[0] in ("vit", "deit", "mixer") else {}
+        sized = {"img_size": 64} if model.split("_")[0] in ("vit", "deit", "mixer", "swin") else {}
         return timm.create_model(model, pretrained=False, num_classes=10, **sized)
     models = pytest.importorskip("torchvision").models
     return models.get_model(model, num_classes=10, **({"image_size": 64} if "vit" in model else {}))
