@@ -46,6 +46,8 @@ class _RichProgress:
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             TextColumn("[dim]{task.fields[facts]}"),
             console=console,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
 
     @contextmanager
@@ -64,29 +66,35 @@ class _RichProgress:
 
 
 class _JsonTask:
-    def __init__(self, label: str, total: int | None) -> None:
-        self._label, self._total, self._done = label, total, 0
+    def __init__(self, screen: TextIO, label: str, total: int | None) -> None:
+        self._screen, self._label, self._total, self._done = screen, label, total, 0
 
     def advance(self, count: int = 1, **facts: object) -> None:
         self._done += count
-        _line({"event": "progress", "task": self._label, "done": self._done, "total": self._total, **facts})
+        _line(
+            self._screen,
+            {"event": "progress", "task": self._label, "done": self._done, "total": self._total, **facts},
+        )
 
 
 class _JsonProgress:
     """One JSON object a line on stderr."""
 
+    def __init__(self, screen: TextIO) -> None:
+        self._screen = screen
+
     @contextmanager
     def task(self, label: str, total: int | None = None) -> Iterator[Task]:
-        _line({"event": "start", "task": label, "total": total})
-        yield _JsonTask(label, total)
-        _line({"event": "end", "task": label})
+        _line(self._screen, {"event": "start", "task": label, "total": total})
+        yield _JsonTask(self._screen, label, total)
+        _line(self._screen, {"event": "end", "task": label})
 
     def say(self, text: str) -> None:
-        _line({"event": "say", "text": text})
+        _line(self._screen, {"event": "say", "text": text})
 
 
-def _line(value: Mapping[str, object]) -> None:
-    print(json.dumps(value, ensure_ascii=False, default=str), file=sys.stderr, flush=True)
+def _line(screen: TextIO, value: Mapping[str, object]) -> None:
+    print(json.dumps(value, ensure_ascii=False, default=str), file=screen, flush=True)
 
 
 def _short(value: object) -> str:
@@ -113,17 +121,18 @@ class Surface:
 
 
 @contextmanager
-def _quiet_libraries() -> Iterator[TextIO]:
-    """Keep what native libraries print off the screen; give the real stderr for our own words.
+def _libraries_kept_off() -> Iterator[TextIO]:
+    """Keep what libraries print off the screen; give the real stderr for our own words.
 
-    ExecuTorch's C++ code and the processes that lower write notes for their developers to file descriptor 2. They go
-    to a file, whose name is told if the command fails.
+    ExecuTorch, torch and the processes that lower write notes for their developers to stderr. They go to a file, whose
+    name is told if the command fails.
     """
-    log = tempfile.NamedTemporaryFile(prefix="ebbtide-native-", suffix=".log", delete=False)  # noqa: SIM115
+    log = tempfile.NamedTemporaryFile(prefix="ebbtide-libraries-", suffix=".log", delete=False)  # noqa: SIM115
     kept = os.dup(2)
     before, screen = sys.stderr, open(kept, "w", buffering=1, encoding="utf-8")  # noqa: PTH123, SIM115
     os.dup2(log.fileno(), 2)
-    sys.stderr = screen
+    # ExecuTorch's bindings write to Python's own stderr, and so do torch's warnings.
+    sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
     failed = True
     try:
         yield screen
@@ -136,7 +145,7 @@ def _quiet_libraries() -> Iterator[TextIO]:
         os.dup2(kept, 2)
         log.close()
         if failed and os.path.getsize(log.name):  # noqa: PTH202
-            print(f"native libraries said: {log.name}", file=screen)
+            print(f"libraries said: {log.name}", file=screen)
         else:
             os.unlink(log.name)  # noqa: PTH108
         screen.close()
@@ -145,7 +154,7 @@ def _quiet_libraries() -> Iterator[TextIO]:
 @contextmanager
 def speaking(*, as_json: bool, quiet: bool) -> Iterator[Surface]:
     """Run a command's body; an `EbbtideError` becomes its message and its exit status."""
-    with _quiet_libraries() as screen, _speaking(screen, as_json=as_json, quiet=quiet) as surface:
+    with _libraries_kept_off() as screen, _speaking(screen, as_json=as_json, quiet=quiet) as surface:
         yield surface
 
 
@@ -158,7 +167,7 @@ def _speaking(screen: TextIO, *, as_json: bool, quiet: bool) -> Iterator[Surface
     bars: AbstractContextManager[object] | None = None
     progress: Progress = silent
     if as_json:
-        progress = _JsonProgress()
+        progress = _JsonProgress(screen)
     elif not quiet:
         drawn = _RichProgress(Console(file=screen))
         progress, bars = drawn, drawn.bars
@@ -170,14 +179,14 @@ def _speaking(screen: TextIO, *, as_json: bool, quiet: bool) -> Iterator[Surface
             with bars:
                 yield surface
     except EbbtideError as error:
-        _fail(error, as_json=as_json)
+        _fail(screen, error, as_json=as_json)
     except KeyboardInterrupt:
-        _fail(EbbtideError("api.interrupted", "Stopped; the same command continues"), as_json=as_json)
+        _fail(screen, EbbtideError("api.interrupted", "Stopped; the same command continues"), as_json=as_json)
 
 
-def _fail(error: EbbtideError, *, as_json: bool) -> None:
+def _fail(screen: TextIO, error: EbbtideError, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"error": error.as_dict()}, ensure_ascii=False, indent=2, default=str))
     else:
-        print(str(error), file=sys.stderr)
+        print(str(error), file=screen)
     raise typer.Exit(error.exit_status) from None

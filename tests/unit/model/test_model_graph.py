@@ -18,6 +18,11 @@ def captured(request):
     return request.param, module, capture(module, shape, classes=10)
 
 
+@pytest.fixture(scope="module")
+def residual():
+    return capture(lively(SmallResNet()), (3, 16, 16))
+
+
 def sample(shape, batch=3, seed=1):
     return torch.randn(batch, *shape, generator=torch.Generator().manual_seed(seed))
 
@@ -89,8 +94,8 @@ def test_gradients_and_statistics_equal_source_when_training():
         assert torch.equal(module(x), graph(x))
 
 
-def test_copy_has_tensors_of_its_own_when_one_is_changed():
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+def test_copy_has_tensors_of_its_own_when_one_is_changed(residual):
+    graph = residual.copy()
     graph.module.to(memory_format=torch.channels_last)
     twin = graph.copy()
     before = graph.state()["fc.weight"].clone()
@@ -100,16 +105,16 @@ def test_copy_has_tensors_of_its_own_when_one_is_changed():
     assert all(tensor.is_contiguous() for tensor in twin.state().values())
 
 
-def test_split_shares_parameters_unless_cloned():
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+def test_split_shares_parameters_unless_cloned(residual):
+    graph = residual
     cuts = choose_cuts(graph, 2)
     shared = split(graph, cuts).head.get_parameter("fc.weight")
     assert shared.data_ptr() == graph.state()["fc.weight"].data_ptr()
     assert split(graph, cuts, clone=True).head.get_parameter("fc.weight").data_ptr() != shared.data_ptr()
 
 
-def test_cut_points_end_blocks_when_model_is_residual():
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+def test_cut_points_end_blocks_when_model_is_residual(residual):
+    graph = residual
     assert [point.name for point in cut_points(graph)] == [
         "stem.2", "blocks.0.relu", "blocks.1.relu", "blocks.2.relu", "blocks.3.relu",
     ]  # fmt: skip
@@ -123,10 +128,10 @@ def test_cut_points_skip_depthwise_half_when_model_is_separable():
     assert [p.name for p in cut_points(graph)] == ["0.2", "2.2", "4.2", "6.2"]
 
 
-def test_choose_cuts_balances_best_of_all_choices():
+def test_choose_cuts_balances_best_of_all_choices(residual):
     from itertools import combinations, pairwise
 
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+    graph = residual
     points = cut_points(graph)
 
     def score(chosen):
@@ -143,8 +148,8 @@ def test_choose_cuts_balances_best_of_all_choices():
 
 
 @pytest.mark.parametrize("stages", [["blocks.0.rel"], 9, 0])
-def test_choose_cuts_refuses_when_stages_are_impossible(stages):
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+def test_choose_cuts_refuses_when_stages_are_impossible(residual, stages):
+    graph = residual
     with pytest.raises(EbbtideError) as caught:
         choose_cuts(graph, stages)
     assert caught.value.code == "model.cut_point"
@@ -165,8 +170,8 @@ def test_costs_of_parts_add_up_to_the_model(captured):
     assert all(node.macs == 0 for node in whole.nodes if node.op not in WEIGHTED)
 
 
-def test_restrict_head_slices_rows_when_linear():
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+def test_restrict_head_slices_rows_when_linear(residual):
+    graph = residual
     small = restrict_head(graph, (7, 2, 5))
     x = sample((3, 16, 16))
     with torch.no_grad():
@@ -188,8 +193,8 @@ def test_restrict_head_selects_and_says_so_when_not_linear():
 
 
 @pytest.mark.parametrize("indices", [(0, 10), (1, 1), ()])
-def test_restrict_head_refuses_when_classes_are_wrong(indices):
-    graph = capture(lively(SmallResNet()), (3, 16, 16))
+def test_restrict_head_refuses_when_classes_are_wrong(residual, indices):
+    graph = residual
     with pytest.raises(EbbtideError) as caught:
         restrict_head(graph, indices)
     assert caught.value.code == "model.classes"
