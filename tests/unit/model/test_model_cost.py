@@ -46,7 +46,6 @@ LAYERS = {
     "linear": (nn.Sequential(nn.Linear(24, 7), nn.Flatten(), nn.LazyLinear(5)), (6, 24)),
     "attention": (Attention(), (6, 24)),
     "products": (Products(), (6, 24)),
-    **{name: (kind(), shape) for name, (kind, shape) in SHAPES.items()},
 }  # fmt: skip
 
 

@@ -4,6 +4,8 @@ import pytest
 import torch
 from model_samples import SHAPES, SmallResNet, lively
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model import capture, choose_cuts, cost, cut_points, restrict_head, split
@@ -154,6 +156,13 @@ def test_choose_cuts_refuses_when_stages_are_impossible(residual, stages):
         choose_cuts(graph, stages)
     assert caught.value.code == "model.cut_point"
     assert "auto" in caught.value.hint or "blocks.0.relu" in caught.value.hint
+
+
+def test_cost_equals_flop_counter_when_graph_is_whole(captured):
+    _, module, graph = captured
+    with FlopCounterMode(display=False) as counter, sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        module(sample(graph.input_shape, 1))
+    assert 2 * cost(graph.module, graph.input_shape).macs == counter.get_total_flops() > 0
 
 
 def test_costs_of_parts_add_up_to_the_model(captured):
