@@ -14,6 +14,7 @@ from torch import nn
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model import capture, input_defaults, load_model
+from ebbtide.model.canonical import canonicalise
 from ebbtide.recipe import ModelSection
 
 SHAPE = (3, 16, 16)
@@ -66,7 +67,17 @@ class Changing(Flat):
         return y
 
 
+def through_numpy(x, y):
+    return y + torch.from_numpy(x.numpy()).sum()
+
+
+def conditional(x, y):
+    return torch.cond(x.sum() > 0, lambda z: z + 1, lambda z: z - 1, (y,))
+
+
 CASES = {
+    "numpy": (lambda: model_of(through_numpy), "model.export", "test_model_refusals.py"),
+    "cond": (lambda: model_of(conditional), "model.data_dependent", "node cond"),
     "branch": (lambda: model_of(branch), "model.data_dependent", "test_model_refusals.py"),
     "item": (lambda: model_of(lambda x, y: y * x.max().item()), "model.data_dependent", "test_model_refusals.py"),
     "nonzero": (lambda: model_of(selecting), "model.dynamic_shape", "node "),
@@ -283,3 +294,11 @@ def test_input_defaults_are_the_authors_when_model_is_named():
     assert input_defaults(ModelSection(torchvision="resnet18")).std == pytest.approx((0.229, 0.224, 0.225))
     assert input_defaults(ModelSection(timm="vit_tiny_patch16_224", arguments={"img_size": 64})).size == (64, 64)
     assert input_defaults(ModelSection(factory="a.py:b", trained=True)) is None
+
+
+def test_canonicalise_refuses_when_graph_calls_no_operator():
+    module = torch.fx.symbolic_trace(nn.Sequential(nn.Linear(2, 2)))
+    with pytest.raises(EbbtideError) as caught:
+        canonicalise(module)
+    assert caught.value.code == "model.unsupported_node"
+    assert caught.value.place.startswith("node _0")
