@@ -37,6 +37,7 @@ class Candidates:
         alone: accuracy of each exit on select if everybody left there.
         universal: metric of the model without exits on select.
         chosen: positions that the first choice of tiers uses.
+        cut_off_macs: at each position, MACs of the backbone up to there and of its exit.
         records_file: eager records on select.
         gate_extra: how many samples of train the gate takes beside select.
         features: folders of the feature caches, by split.
@@ -50,7 +51,7 @@ class Candidates:
     alone: dict[int, float]
     universal: float
     chosen: tuple[int, ...]
-    scored: dict[str, Any]
+    cut_off_macs: tuple[float, ...]
     records_file: Path
     gate_extra: int
     features: dict[str, Path]
@@ -86,7 +87,7 @@ def train_candidates(backbone: Backbone) -> Candidates:
         alone={int(p): a for p, a in fitted["alone"].items()},
         universal=universal,
         chosen=tuple(first["positions"]),
-        scored=first,
+        cut_off_macs=tuple(first["cut_off_macs"]),
         records_file=records_file,
         gate_extra=min(counts["train"]["count"], max(0, GATE_SAMPLES - counts["select"]["count"])),
         features=features,
@@ -117,13 +118,19 @@ def _positions(backbone: Backbone) -> tuple[int, ...]:
 
 def _universal(backbone: Backbone, features: Path) -> float:
     """The model's own metric on select, said before anything else is built on it."""
-    from ebbtide.build.scores import metric_of
-
     project, classes = backbone.project, backbone.classes
-    logits, labels = np.load(features / "logits.npy", mmap_mode="r"), np.load(features / "labels.npy")
-    value = metric_of(project.recipe.metric, logits.argmax(1), labels, classes)
+
+    def compute() -> float:
+        from ebbtide.build.scores import metric_of
+
+        logits, labels = np.load(features / "logits.npy", mmap_mode="r"), np.load(features / "labels.npy")
+        return metric_of(project.recipe.metric, logits.argmax(1), labels, classes)
+
+    inputs = {**backbone.identity(), **project.inputs("metric")}
+    value: float = project.json_step("universal", inputs, compute, code=("ebbtide.model.metric",))
     name = project.recipe.metric.replace("_", " ")
-    project.progress.say(f"Universal model: {name} {100 * value:.2f} % on {len(labels)} select samples")
+    count = backbone.facts["provenance"]["splits"]["select"]["count"]
+    project.progress.say(f"Universal model: {name} {100 * value:.2f} % on {count} select samples")
     if value < 2.0 / classes:
         project.notice(
             "warning",
@@ -232,13 +239,14 @@ def _choose_positions(backbone: Backbone, records_file: Path, exit_macs: Mapping
         from ebbtide.exits import Records
 
         records = Records.load(records_file)
-        found = choose(
-            records, candidate_costs(backbone, exit_macs), recipe=project.recipe, classes=backbone.classes, gate=None
-        )
+        costs = candidate_costs(backbone, exit_macs)
+        found = choose(records, costs, recipe=project.recipe, classes=backbone.classes, gate=None)
         used = sorted({position for row in found.tiers for position, _ in found.rows[row].thresholds})
         return {
             "positions": used,
-            "points": [[c.score.value, c.score.mean_cost] for c in found.scored],
+            "cut_off_macs": [
+                m + costs.exits[p] for p, m in zip(records.positions, costs.reaching(records.positions), strict=False)
+            ],
         }
 
     value: dict[str, Any] = project.json_step("positions", inputs, compute, code=("ebbtide.search", "ebbtide.exits"))

@@ -220,17 +220,14 @@ def _boundary(programs: Programs, measurements: Measurements) -> record.Boundary
 
 def _controls(programs: Programs) -> Iterable[record.Control]:
     """The backbone cut off at each exit: everybody leaves there, nothing else is computed."""
-    from ebbtide.build.candidates import candidate_costs
     from ebbtide.report import record
 
     candidates = programs.candidates
-    costs = candidate_costs(candidates.backbone, {str(p): m for p, m in candidates.macs.items()})
-    reaching = costs.reaching(candidates.positions)
     for index, position in enumerate(candidates.positions):
         yield record.Control(
             name=f"cut off at position {position}",
             accuracy=candidates.alone[position],
-            mean_macs=float(reaching[index] + candidates.macs[position]),
+            mean_macs=candidates.cut_off_macs[index],
             split="select",
         )
 
