@@ -39,9 +39,13 @@ scoreboard: $(VENV)/.dev
 bench: $(VENV)/.dev
 	$(BIN)/python pipeline/benchmarks/road.py
 
-## Regenerate the shared test vectors and the JSON schemas.
+## Regenerate the shared test vectors and the JSON schemas; tests fail when they are stale.
 vectors schemas: $(VENV)/.dev
-	$(BIN)/python tools/generate.py
+	$(BIN)/python -m ebbtide.recipe.schema
+	$(BIN)/python -m ebbtide.bundle.schema
+	$(BIN)/python -m ebbtide.device.schema
+	$(BIN)/python tests/vectors/generate_manifest.py
+	$(BIN)/python tests/vectors/preprocessing/generate.py
 
 ## Resolve the pins again (needs the package index; the locks name no index).
 lock: $(VENV)/.dev

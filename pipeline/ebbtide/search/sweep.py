@@ -74,8 +74,8 @@ class _Problem:
         others = thresholds.copy()
         others[row] = OFF
         earlier = np.isfinite(others[:row])
-        passed = np.greater(self.records.confidences[:row], others[:row, None])
-        goes_before = np.asarray(passed)[earlier].any(axis=0)
+        passed = np.asarray(self.records.confidences[:row] > others[:row, None])
+        goes_before: NDArray[np.bool_] = np.logical_or.reduce(passed[earlier], axis=0)
         later = self._rows(others, row + 1)
         samples = np.arange(len(later))
         paid = self.costs.leaving_costs(self.records.positions, np.isfinite(others))
