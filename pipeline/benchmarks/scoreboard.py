@@ -8,6 +8,11 @@ A table stands between two marks in a Markdown file; ids left out mean all of th
     <!-- figures: road ids=demo_s,rebuild_s -->
     <!-- /figures -->
 
+``grid`` after the name makes a table of the figures called ROW__COLUMN, such as ``tier_0__mean_macs``::
+
+    <!-- figures: demo grid -->
+    <!-- /figures -->
+
 Marks inside fenced code are text, not tables.
 """
 
@@ -31,7 +36,9 @@ from ebbtide.steps import write_bytes
 
 ROOT = Path(__file__).resolve().parents[2]
 
-_OPEN = re.compile(r"\s*<!--\s*figures:\s*(?P<name>[a-z][a-z0-9_]*)(?:\s+ids=(?P<ids>[a-z0-9_,]+))?\s*-->\s*")
+_OPEN = re.compile(
+    r"\s*<!--\s*figures:\s*(?P<name>[a-z][a-z0-9_]*)(?P<grid>\s+grid)?(?:\s+ids=(?P<ids>[a-z0-9_,]+))?\s*-->\s*"
+)
 _CLOSE = re.compile(r"\s*<!--\s*/figures\s*-->\s*")
 _LOOKS_LIKE_A_MARK = re.compile(r"\s*<!--\s*/?figures\b")
 _FENCE = re.compile(r"\s{0,3}(`{3,}|~{3,})")
@@ -73,11 +80,29 @@ def markdown_table(figures: Sequence[Figure]) -> list[str]:
     return lines
 
 
+def grid_table(figures: Sequence[Figure], *, place: str) -> list[str]:
+    """A row for each ROW and a column for each COLUMN of figures called ROW__COLUMN, in order of appearance."""
+    cells: dict[str, dict[str, Figure]] = {}
+    for one in figures:
+        row, between, column = one.id.partition("__")
+        if not between:
+            raise figure_error(f"The figure {one.id!r} is no cell of a grid.", expected="ROW__COLUMN", place=place)
+        cells.setdefault(row, {})[column] = one
+    columns = list(dict.fromkeys(column for row in cells.values() for column in row))
+    titles = [column.replace("_", " ") for column in columns]
+    lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---:|" * len(columns)]
+    for row, found in cells.items():
+        texts = [_cell(value_text(found[c])) if c in found else "" for c in columns]
+        lines.append(f"| {row.replace('_', ' ')} | " + " | ".join(texts) + " |")
+    return lines
+
+
 @dataclass(frozen=True)
 class Mark:
     """Where a table stands: the lines after `start` up to `end` are its content."""
 
     name: str
+    grid: bool
     ids: tuple[str, ...]
     start: int
     end: int
@@ -99,22 +124,23 @@ def find_marks(lines: Sequence[str], *, place: str) -> Iterator[Mark]:
         if _CLOSE.fullmatch(line):
             if opened is None:
                 raise figure_error("A table of figures is closed that was not opened.", place=here)
-            yield Mark(opened[0], opened[1], opened[2], index)
+            yield Mark(*opened, index)
             opened = None
         elif found := _OPEN.fullmatch(line):
             if opened is not None:
                 raise figure_error("A table of figures is opened inside another.", place=here)
-            opened = (found["name"], tuple(filter(None, (found["ids"] or "").split(","))), index)
+            ids = tuple(filter(None, (found["ids"] or "").split(",")))
+            opened = (found["name"], bool(found["grid"]), ids, index)
         else:
             raise figure_error(
                 "A mark of a table of figures cannot be read.",
-                expected="<!-- figures: NAME ids=a,b --> or <!-- /figures -->",
+                expected="<!-- figures: NAME ids=a,b -->, <!-- figures: NAME grid --> or <!-- /figures -->",
                 found=line.strip(),
                 place=here,
             )
     if opened is not None:
         raise figure_error(
-            "A table of figures is not closed.", hint="Add <!-- /figures -->.", place=f"{place}:{opened[2] + 1}"
+            "A table of figures is not closed.", hint="Add <!-- /figures -->.", place=f"{place}:{opened[-1] + 1}"
         )
 
 
@@ -125,7 +151,8 @@ def updated(text: str, *, results: Path, place: str) -> str:
         here = f"{place}:{mark.start + 1}"
         stored = read_figures(results / f"{mark.name}.json")
         chosen = [stored.get(one, place=here) for one in mark.ids] if mark.ids else list(stored.figures)
-        lines[mark.start + 1 : mark.end] = markdown_table(chosen)
+        table = grid_table(chosen, place=here) if mark.grid else markdown_table(chosen)
+        lines[mark.start + 1 : mark.end] = table
     return "\n".join(lines)
 
 

@@ -307,3 +307,24 @@ def test_command_prints_all_figures_and_checks(results: Path, tmp_path: Path) ->
     broken = run("--check")
     assert broken.returncode == 2
     assert "[report.figures]" in broken.stderr
+
+
+def test_grid_makes_a_row_and_a_column_of_each_name(
+    figures: ModuleType, scoreboard: ModuleType, tmp_path: Path
+) -> None:
+    file = figures.FigureFile("demo", folder=tmp_path)
+    for figure, value in (("tier_0__mean_macs", 2.0), ("tier_0__p50", 130.0), ("dense__mean_macs", 4.7)):
+        file.record(figure, value=value, unit="M", command="none")
+    text = scoreboard.updated("<!-- figures: demo grid -->\n<!-- /figures -->", results=tmp_path, place="README.md")
+    assert text.split("\n")[1:-1] == [
+        "| | mean macs | p50 |",
+        "|---|---:|---:|",
+        "| tier 0 | 2 M | 130 M |",
+        "| dense | 4.7 M |  |",
+    ]
+
+
+def test_grid_refuses_a_figure_that_is_no_cell(figures: ModuleType, scoreboard: ModuleType, tmp_path: Path) -> None:
+    figures.FigureFile("demo", folder=tmp_path).record("plain", value=1.0, unit="", command="none")
+    with pytest.raises(EbbtideError, match="no cell"):
+        scoreboard.updated("<!-- figures: demo grid -->\n<!-- /figures -->", results=tmp_path, place="README.md")
