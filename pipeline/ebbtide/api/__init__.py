@@ -72,19 +72,15 @@ def init(path: Path) -> Path:
     """
     from ebbtide.recipe import named_after
     from ebbtide.recipe.template import init_text
-    from ebbtide.steps import storage_errors
+    from ebbtide.steps import storage_errors, write_bytes
 
+    if path.exists():
+        raise EbbtideError(
+            "api.exists", "There is a file already", place=str(path), hint="Give another name, or move the file away."
+        )
     with storage_errors(path):
-        try:
-            with path.open("x", encoding="utf-8") as stream:
-                stream.write(init_text(named_after(path)))
-        except FileExistsError as error:
-            raise EbbtideError(
-                "api.exists",
-                "There is a file already",
-                place=str(path),
-                hint="Give another name, or move the file away.",
-            ) from error
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_bytes(path, init_text(named_after(path)).encode())
     return path
 
 

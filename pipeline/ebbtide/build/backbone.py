@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.build.project import TORCH, Project, read_json
 from ebbtide.build.threads import fitting_threads
-from ebbtide.steps import write_json
+from ebbtide.steps import write_bytes, write_json
 
 if TYPE_CHECKING:
     from ebbtide.data import Dataset
@@ -156,7 +156,7 @@ def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
 
     def produce(folder: Path, scratch: Path) -> None:
         import torch
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         from ebbtide.data import load_prepared
         from ebbtide.model import cost, train
@@ -178,7 +178,8 @@ def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
                 )
             write_json(folder / "history.json", history.to_json())
         found = cost(graph.eval().module, graph.input_shape)
-        save_file({name: t.cpu().contiguous() for name, t in graph.state().items()}, folder / "weights.safetensors")
+        state = save({name: t.cpu().contiguous() for name, t in graph.state().items()})
+        write_bytes(folder / "weights.safetensors", state)
         write_json(folder / "model.json", {**found.to_json(), "notes": list(graph.notes)})
 
     return project.step(

@@ -8,7 +8,7 @@ from typing import Any
 from ebbtide.build.backbone import fresh_graph, lay_out, prepare_data
 from ebbtide.build.candidates import train_candidates
 from ebbtide.build.project import Project, read_json
-from ebbtide.steps import write_bytes
+from ebbtide.steps import storage_errors, write_bytes
 
 
 def check_project(project: Project) -> dict[str, Any]:
@@ -54,5 +54,7 @@ def inspect_project(project: Project, *, svg: Path | None) -> tuple[dict[str, An
     facts = read_json(prepare_data(project) / "dataset.json")
     found = inspect_graph(fresh_graph(project, facts).eval(), stages=project.recipe.stages)
     if svg is not None:
-        write_bytes(svg, draw(found).encode())
+        with storage_errors(svg):
+            svg.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(svg, draw(found).encode())
     return found.to_json(), found.rows()

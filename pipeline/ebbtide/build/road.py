@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,9 +112,8 @@ def _write_samples(backbone: Backbone, file: Path) -> Path:
     select = backbone.dataset.select
     count = min(SAMPLES, len(select))
     name = "images" if backbone.facts["input"]["kind"] == "image" else "signals"
-    new = file.with_name(f".{file.name}.new")
-    with new.open("wb") as stream:
-        arrays: dict[str, Any] = {name: np.asarray(select.pixels[:count]), "labels": select.labels[:count]}
-        np.savez(stream, **arrays)
-    new.replace(file)
+    arrays: dict[str, Any] = {name: np.asarray(select.pixels[:count]), "labels": select.labels[:count]}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes(file, content.getvalue())
     return file

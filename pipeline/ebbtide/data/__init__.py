@@ -1,5 +1,6 @@
 """Labelled samples: sources, class sets, preprocessing and the three disjoint splits, one of them sealed."""
 
+from ebbtide.data.array_file import array_file
 from ebbtide.data.augmentation import Augmentation
 from ebbtide.data.classes import choose_classes
 from ebbtide.data.dataset import Dataset, load_prepared
@@ -22,6 +23,7 @@ __all__ = [
     "SealedSplit",
     "Source",
     "Split",
+    "array_file",
     "choose_classes",
     "fingerprint",
     "image_spec",

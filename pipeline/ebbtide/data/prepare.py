@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ebbtide.data.array_file import array_file
 from ebbtide.data.classes import choose_classes
 from ebbtide.data.input import InputDefaults, InputSpec, resolve_input
 from ebbtide.data.partition import Partition, digest_ids, divide
@@ -154,7 +154,7 @@ def _stage(
     shape, dtype = _stored_shape(spec)
     contents: list[bytes] = []
     with (
-        _array_file(path, (len(positions), *shape), dtype) as file,
+        array_file(path, (len(positions), *shape), dtype) as file,
         progress.task("prepare data", len(positions)) as task,
     ):
         for values in _samples(source, positions, spec):
@@ -206,18 +206,6 @@ def _stored_shape(spec: InputSpec) -> tuple[tuple[int, ...], Any]:
     return (height, width, channels), np.dtype("u1")
 
 
-@contextmanager
-def _array_file(path: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[IO[bytes]]:
-    """An .npy file to which the values are then written in order.
-
-    Not a memory map: on a full disk a write to a map kills the process, a write to a file raises.
-    """
-    header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        yield file
-
-
 def _write_splits(
     folder: Path,
     staged: Path,
@@ -234,14 +222,15 @@ def _write_splits(
         for split, members in partition.members.items():
             digest = hashlib.sha256()
             shape = (len(members), *pixels.shape[1:])
-            with _array_file(pixels_file(folder, split), shape, pixels.dtype) as file:
+            with array_file(pixels_file(folder, split), shape, pixels.dtype) as file:
                 for start in range(0, len(members), rows):
                     values = np.ascontiguousarray(pixels[members[start : start + rows]])
                     file.write(values.data)
                     digest.update(values.data)
                     task.advance(len(values))
             own_labels = labels[members].astype("<i8")
-            np.save(labels_file(folder, split), own_labels, allow_pickle=False)
+            with array_file(labels_file(folder, split), own_labels.shape, own_labels.dtype) as file:
+                file.write(own_labels.data)
             own_ids = [ids[i] for i in members]
             splits[split] = {
                 "ids": own_ids,

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import IO, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from ebbtide.data import array_file
 from ebbtide.steps import Progress, silent
 
 
@@ -73,18 +75,17 @@ def cache_features(
         device: where stages and head live.
         progress: shows samples done.
     """
-    count, start = len(split), 0
-    arrays: dict[str, np.memmap[Any, np.dtype[np.float32]]] = {}
+    count = len(split)
+    files: dict[str, IO[bytes]] = {}
 
     def keep(name: str, values: Tensor) -> None:
-        host = values.float().cpu().numpy()
-        if name not in arrays:
-            arrays[name] = np.lib.format.open_memmap(
-                folder / f"{name}.npy", mode="w+", dtype=np.float32, shape=(count, host.shape[1])
-            )
-        arrays[name][start : start + len(host)] = host
+        host = values.float().contiguous().cpu().numpy()
+        if name not in files:
+            shape = (count, host.shape[1])
+            files[name] = opened.enter_context(array_file(folder / f"{name}.npy", shape, np.float32))
+        files[name].write(host.data)
 
-    with torch.inference_mode(), progress.task("Caching features", count) as task:
+    with ExitStack() as opened, torch.inference_mode(), progress.task("Caching features", count) as task:
         for inputs, _ in split.batches(batch_size):
             value = inputs.to(device)
             for position, stage in enumerate(stages):
@@ -92,8 +93,7 @@ def cache_features(
                 if position in pools:
                     keep(f"pooled{position}", pools[position](value))
             keep("logits", head(value))
-            start += len(inputs)
             task.advance(len(inputs))
-    for array in arrays.values():
-        array.flush()
-    np.save(folder / "labels.npy", np.asarray(split.labels, dtype=np.int64))
+    labels = np.ascontiguousarray(split.labels, dtype=np.int64)
+    with array_file(folder / "labels.npy", labels.shape, labels.dtype) as file:
+        file.write(labels.data)

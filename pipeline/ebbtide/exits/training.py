@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from ebbtide.errors import EbbtideError
 from ebbtide.exits.protocol import Exit
-from ebbtide.steps import Progress, silent
+from ebbtide.steps import Progress, silent, write_bytes
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def _fold_standardisation(classify: nn.Module, mean: torch.Tensor, scale: torch.
 
 def save_exit(exit_module: Exit, file: Path) -> None:
     """Write the trained part of an exit as .safetensors."""
-    save_file({name: tensor.contiguous() for name, tensor in exit_module.classify.state_dict().items()}, file)
+    state = {name: tensor.contiguous() for name, tensor in exit_module.classify.state_dict().items()}
+    write_bytes(file, save(state))
 
 
 def load_exit(exit_module: Exit, file: Path) -> Exit:

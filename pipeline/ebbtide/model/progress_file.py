@@ -40,9 +40,7 @@ class TrainingFile:
         own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
         data = save(own, {"identity": self.identity, "epochs": json.dumps(epochs)})
         with storage_errors(self.path.parent):
-            new = self.path.with_name(f".{self.path.name}.new")
-            write_bytes(new, data)
-            new.replace(self.path)
+            write_bytes(self.path, data)
 
     def restore(self, graph: Graph, optimizer: torch.optim.Optimizer, *, progress: Progress) -> list[dict[str, Any]]:
         """Fill graph and optimiser from the file and return its history; an empty one where there is none to use.

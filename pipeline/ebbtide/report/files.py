@@ -37,10 +37,5 @@ def write_report(record: BuildRecord, folder: Path) -> ReportFiles:
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for path, text in texts.items():
-            unfinished = path.with_name(f".{path.name}.new")
-            try:
-                write_bytes(unfinished, text.encode())
-                unfinished.replace(path)
-            finally:
-                unfinished.unlink(missing_ok=True)
+            write_bytes(path, text.encode())
     return files

@@ -34,7 +34,7 @@ def storage_errors(place: Path) -> Iterator[None]:
             raise EbbtideError(
                 "steps.disk_full",
                 "The disk is full",
-                place=str(place),
+                place=str(error.filename or place),
                 found=error.strerror,
                 hint="Free some space, or choose another folder with --cache or --output; the same command continues.",
             ) from error
@@ -50,11 +50,17 @@ def storage_errors(place: Path) -> Iterator[None]:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file and bring it to the disk."""
-    with path.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
+    """Write a file and bring it to the disk; at every moment it is whole, as it was before, or absent."""
+    new = path.with_name(f".{path.name}.{os.getpid()}.new")
+    try:
+        with new.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -118,6 +118,9 @@ class StepStore:
             replace_folder(new, target)
         except BaseException:
             discard(new)
+            # What a step left there is for the next attempt; an empty folder is not.
+            with contextlib.suppress(OSError):
+                scratch.rmdir()
             raise
         discard(scratch)
         return seconds
@@ -156,9 +159,7 @@ class StepStore:
             found = file_digest(path)
         with storage_errors(self.root):
             memo.parent.mkdir(parents=True, exist_ok=True)
-            new = memo.with_name(f".{memo.name}.{os.getpid()}")
-            new.write_text(found)
-            new.replace(memo)
+            write_bytes(memo, found.encode())
         return found
 
 
