@@ -179,6 +179,7 @@ def _predict_all(programs: Programs, table: Table, bundle: Bundle) -> int:
                         expected=f"label {int(promised[sample])} at row {int(rows[sample])}",
                         found=f"label {result.label} at row {at}",
                         place=f"{row.id}, sample {select.ids[sample]}",
+                        hint="Build again from an empty --cache; if it differs still, report it with the bundle.",
                     )
     finally:
         session.close()

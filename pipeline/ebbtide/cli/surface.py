@@ -7,7 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
 import typer
@@ -37,15 +37,20 @@ class _RichProgress:
     def __init__(self, console: Console) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bars
+        from rich.table import Column
 
         self._console = console
         self.bars = Bars(
-            TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("[dim]{task.fields[facts]}"),
+            TextColumn("[bold]{task.description}", table_column=Column(no_wrap=True, min_width=28)),
+            BarColumn(bar_width=12),
+            MofNCompleteColumn(table_column=Column(no_wrap=True, min_width=11, justify="right")),
+            TimeRemainingColumn(
+                compact=True, elapsed_when_finished=True, table_column=Column(no_wrap=True, min_width=5)
+            ),
+            # What does not fit is cut here, and nowhere else.
+            TextColumn("[dim]{task.fields[facts]}", table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis")),
             console=console,
+            expand=True,
             redirect_stdout=False,
             redirect_stderr=False,
         )
@@ -108,12 +113,15 @@ class Surface:
         progress: goes to stderr.
     """
 
-    def __init__(self, progress: Progress, *, as_json: bool, quiet: bool) -> None:
+    def __init__(self, progress: Progress, *, as_json: bool, quiet: bool, bars: Bars | None = None) -> None:
         self.progress = progress
-        self._as_json, self._quiet = as_json, quiet
+        self._as_json, self._quiet, self._bars = as_json, quiet, bars
 
     def result(self, value: Mapping[str, Any], show: Callable[[], None] | None = None) -> None:
         """Print a result on stdout: as JSON, or as `show` prints it for a person (nothing if quiet)."""
+        if self._bars is not None:
+            # Bars that are still drawn would run through the result on the same terminal.
+            self._bars.stop()
         if self._as_json:
             print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
         elif show is not None and not self._quiet:
@@ -164,14 +172,14 @@ def _speaking(screen: TextIO, *, as_json: bool, quiet: bool) -> Iterator[Surface
 
     from ebbtide.steps import silent
 
-    bars: AbstractContextManager[object] | None = None
+    bars: Bars | None = None
     progress: Progress = silent
     if as_json:
         progress = _JsonProgress(screen)
     elif not quiet:
         drawn = _RichProgress(Console(file=screen))
         progress, bars = drawn, drawn.bars
-    surface = Surface(progress, as_json=as_json, quiet=quiet)
+    surface = Surface(progress, as_json=as_json, quiet=quiet, bars=bars)
     try:
         if bars is None:
             yield surface

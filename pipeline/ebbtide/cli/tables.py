@@ -75,14 +75,16 @@ def inspected(found: Inspected) -> None:
 def predicted(found: Sequence[Prediction]) -> None:
     """One line an input."""
     best = max((one.top for one in found), default=1)
-    table = _table("input", *(f"top {i + 1}" for i in range(best)), "left at", "configuration", "time")
+    table = _table("input", *(f"top {i + 1}" for i in range(best)), "left at", "time")
     for one in found:
         result = one.result
         ranked = [f"{r.name} {100 * r.probability:.1f} %" for r in result.top(best)]
         ranked += [""] * (best - len(ranked))
         left_at = result.left_at.rpartition("/")[2]
-        _row(table, one.name, *ranked, left_at, result.configuration, f"{result.times.total_us:,.0f} us")
+        _row(table, one.name, *ranked, left_at, f"{result.times.total_us:,.0f} us")
     Console().print(table)
+    for reason in dict.fromkeys(f"{one.result.configuration}: {one.result.reason}" for one in found):
+        print(f"configuration {reason}")
 
 
 def benched(found: BenchReport) -> None:

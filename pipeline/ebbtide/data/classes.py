@@ -23,7 +23,11 @@ def choose_classes(wanted: Any, universal: Sequence[str]) -> tuple[int, ...]:
     """
     if len(universal) < 2:
         raise EbbtideError(
-            "data.one_class", "The data has fewer than two classes.", found=", ".join(universal) or "none"
+            "data.one_class",
+            "The data has fewer than two classes.",
+            found=", ".join(universal) or "none",
+            place="data",
+            hint="give samples of two classes or more",
         )
     if wanted == "all":
         return tuple(range(len(universal)))
@@ -35,6 +39,7 @@ def choose_classes(wanted: Any, universal: Sequence[str]) -> tuple[int, ...]:
             f"The class set {wanted!r} is not understood.",
             expected="all, a list of names or indices, or {count, seed}",
             place="classes",
+            hint="write classes: all, or name the classes",
         )
     if len(wanted) < 2:
         raise EbbtideError(
@@ -48,7 +53,10 @@ def choose_classes(wanted: Any, universal: Sequence[str]) -> tuple[int, ...]:
     for i, index in enumerate(chosen):
         if index in chosen[:i]:
             raise EbbtideError(
-                "data.class_unknown", f"The class {universal[index]!r} is named twice.", place=f"classes[{i}]"
+                "data.class_unknown",
+                f"The class {universal[index]!r} is named twice.",
+                place=f"classes[{i}]",
+                hint="name each class once",
             )
     return tuple(chosen)
 
@@ -60,6 +68,7 @@ def _draw(count: int, seed: int, universal: Sequence[str]) -> tuple[int, ...]:
             f"{count} classes cannot be drawn.",
             expected=f"2 to {len(universal)}",
             place="classes.count",
+            hint="draw fewer classes, but two at least",
         )
     ranked = sorted(
         range(len(universal)), key=lambda i: (hashlib.sha256(f"{seed}\n{universal[i]}".encode()).digest(), i)
@@ -76,6 +85,7 @@ def _index(item: Any, universal: Sequence[str], *, place: str) -> int:
             f"There is no class with index {item}.",
             expected=f"0 to {len(universal) - 1}",
             place=place,
+            hint="see the classes with `ebb check`; the first one is 0",
         )
     if item in universal:
         return list(universal).index(item)

@@ -170,7 +170,12 @@ def resolve_input(
                 "data.input", "Signals have no size or color.", place="data.input", hint="remove size and color"
             )
         if shape is None:
-            raise EbbtideError("data.size_unknown", "Signals differ in length.", hint="resample them to one length")
+            raise EbbtideError(
+                "data.size_unknown",
+                "Signals differ in length.",
+                hint="resample them to one length",
+                place="data",
+            )
         return signal_spec((shape[0], shape[1]), mean=asked.mean, std=asked.std), notes
     size = asked.size or known.size or (None if shape is None else (shape[0], shape[1]))
     if size is None:
@@ -200,7 +205,11 @@ def _asked(wanted: Any) -> InputDefaults:
         pair = (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
         if min(pair) < 1:
             raise EbbtideError(
-                "data.input", "The input size is not positive.", found=str(size), place="data.input.size"
+                "data.input",
+                "The input size is not positive.",
+                found=str(size),
+                place="data.input.size",
+                hint="give the size in pixels, for example 224",
             )
     if (mean is None) != (std is None):
         raise EbbtideError(
@@ -211,7 +220,13 @@ def _asked(wanted: Any) -> InputDefaults:
         )
     color = getattr(wanted, "color", None)
     if color not in (None, "RGB", "gray"):
-        raise EbbtideError("data.input", f"Unknown color {color!r}.", expected="RGB or gray", place="data.input.color")
+        raise EbbtideError(
+            "data.input",
+            f"Unknown color {color!r}.",
+            expected="RGB or gray",
+            place="data.input.color",
+            hint="write RGB or gray",
+        )
     return InputDefaults(mean=mean, std=std, size=pair, color=cast("Color | None", color))
 
 
@@ -240,6 +255,7 @@ def _statistics(
                 expected=f"1 or {channels} finite numbers" + (" above 0" if name == "std" else ""),
                 found=str(list(numbers)),
                 place=f"data.input.{name}",
+                hint="give one number, or one per channel",
             )
         found.append(numbers)
     return found[0], found[1]

@@ -123,10 +123,17 @@ def _check_classes(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
             "data.one_class",
             "The data has samples of fewer than two classes.",
             found=", ".join(name for name, there in zip(classes, present, strict=True) if there) or "none",
+            place="data",
+            hint="give samples of two classes or more",
         )
     if not present.all():
         name = classes[int(np.argmin(present))]
-        raise EbbtideError("data.too_few", f"The class {name!r} has no samples.", hint="add samples or leave it out")
+        raise EbbtideError(
+            "data.too_few",
+            f"The class {name!r} has no samples.",
+            hint="add samples or leave it out",
+            place="data",
+        )
 
 
 def _divide_class(
@@ -140,6 +147,7 @@ def _divide_class(
             expected=f"at least {len(splits)}, one for each of {', '.join(splits)}",
             found=str(len(groups)),
             hint="add samples or leave the class out",
+            place="data",
         )
     room = shares(sum(map(len, groups)), {split: fractions[split] for split in splits})
     result: dict[str, list[list[int]]] = {split: [] for split in splits}
@@ -168,6 +176,7 @@ def shares(total: int, fractions: Mapping[str, float]) -> dict[str, int]:
             expected="train, select and test each above 0",
             found=str(dict(fractions)),
             place="data.split",
+            hint="for example train: 0.7, select: 0.15, test: 0.15",
         )
     whole = sum(fractions.values())
     exact = {split: total * value / whole for split, value in fractions.items()}
@@ -204,4 +213,5 @@ def _check(
                 "data.too_few",
                 f"The class {classes[missing[0]]!r} has no samples in the {split} split.",
                 hint="add samples to the official split or leave the class out",
+                place="data",
             )

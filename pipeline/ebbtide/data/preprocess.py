@@ -77,6 +77,7 @@ def fit_pixels(images: NDArray[np.uint8], spec: InputSpec) -> NDArray[np.uint8]:
                 "The image does not have the size of the input, and this input is not resized.",
                 expected=f"{height} x {width}",
                 found=f"{images.shape[1]} x {images.shape[2]}",
+                hint="resize the image before, or set data.input.size",
             )
         if spec.crop == "center":
             top, left, kept_height, kept_width = center_crop(images.shape[1], images.shape[2], spec.size)
@@ -198,6 +199,7 @@ def _stack_of_one(image: NDArray[Any]) -> NDArray[np.uint8]:
             "data.array",
             "An image must be a uint8 array (height, width) or (height, width, channels).",
             found=f"{getattr(image, 'dtype', type(image).__name__)} {getattr(image, 'shape', '')}",
+            hint="convert it: np.asarray(image, np.uint8)",
         )
     stack = image[None, :, :, None] if image.ndim == 2 else image[None]
     check_channels(stack.shape[3])
@@ -224,7 +226,12 @@ def _signal(values: NDArray[Any], spec: InputSpec) -> NDArray[np.float32]:
             "The signal does not have the shape of the input.",
             expected=f"numbers of shape {spec.shape}",
             found=f"{numbers.dtype} {numbers.shape}",
+            hint="give a signal as the bundle was built for",
         )
     if not np.isfinite(numbers).all():
-        raise EbbtideError("data.not_finite", "The signal holds NaN or infinite values.")
+        raise EbbtideError(
+            "data.not_finite",
+            "The signal holds NaN or infinite values.",
+            hint="leave the sample out or fill the gap",
+        )
     return normalize(numbers, spec)

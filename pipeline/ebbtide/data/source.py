@@ -146,7 +146,12 @@ def array_source(samples: Samples, *, place: str) -> ArraySource:
     images = samples.images is not None
     array = _images(samples.images, place) if images else _signals(samples.signals, place)
     if len(array) == 0:
-        raise EbbtideError("data.empty", "There are no samples.", place=place)
+        raise EbbtideError(
+            "data.empty",
+            "There are no samples.",
+            place=place,
+            hint="give samples of two classes or more",
+        )
     classes = None if samples.classes is None else tuple(str(name) for name in samples.classes)
     labels, names = check_labels(samples.labels, classes, place=place)
     digits = len(str(len(array) - 1))
@@ -188,12 +193,19 @@ def _images(value: Any, place: str) -> NDArray[np.uint8]:
             expected="(n, height, width) or (n, height, width, channels)",
             found=str(array.shape),
             place=place,
+            hint="reshape the array; a gray image needs no channel axis",
         )
     if array.ndim == 3:
         array = array[..., None]
     check_channels(array.shape[3], place=place)
     if 0 in array.shape[1:]:
-        raise EbbtideError("data.empty", "Images have no pixels.", found=str(array.shape), place=place)
+        raise EbbtideError(
+            "data.empty",
+            "Images have no pixels.",
+            found=str(array.shape),
+            place=place,
+            hint="give images of at least 1 x 1 pixel",
+        )
     return array
 
 
@@ -206,13 +218,26 @@ def _signals(value: Any, place: str) -> NDArray[np.float32]:
             expected="(n, samples) or (n, channels, samples)",
             found=f"{array.dtype} {array.shape}",
             place=place,
+            hint="save them as one float32 array, every signal of one length",
         )
     if array.ndim == 2:
         array = array[:, None, :]
     if array.shape[1] == 0:
-        raise EbbtideError("data.channels", "Signals have no channels.", found=str(array.shape), place=place)
+        raise EbbtideError(
+            "data.channels",
+            "Signals have no channels.",
+            found=str(array.shape),
+            place=place,
+            hint="give at least one channel",
+        )
     if array.shape[2] == 0:
-        raise EbbtideError("data.empty", "Signals have no values.", found=str(array.shape), place=place)
+        raise EbbtideError(
+            "data.empty",
+            "Signals have no values.",
+            found=str(array.shape),
+            place=place,
+            hint="give at least one value per channel",
+        )
     array = array.astype(np.float32, copy=False)
     for start in range(0, len(array), 1024):
         finite = np.isfinite(array[start : start + 1024]).all(axis=(1, 2))
@@ -230,7 +255,11 @@ def _numeric(value: Any, what: str, place: str) -> NDArray[Any]:
     array = np.asarray(value)
     if array.dtype.hasobject:
         raise EbbtideError(
-            "data.array", f"The {what} are an object array.", expected="one array of numbers", place=place
+            "data.array",
+            f"The {what} are an object array.",
+            expected="one array of numbers",
+            place=place,
+            hint="save them as one array, all samples of one shape",
         )
     return array
 
@@ -247,6 +276,7 @@ def check_labels(
             expected="integers of shape (n,)",
             found=f"{labels.dtype} {labels.shape}",
             place=place,
+            hint="give the index of its class for each sample, and the class names beside them",
         )
     result = labels.astype(np.int64)
     if classes is None:
@@ -259,7 +289,11 @@ def check_labels(
         classes = tuple(str(i) for i in range(top + 1))
     if len(set(classes)) != len(classes) or not all(classes):
         raise EbbtideError(
-            "data.labels", "Class names are empty or not distinct.", found=str(classes)[:200], place=place
+            "data.labels",
+            "Class names are empty or not distinct.",
+            found=str(classes)[:200],
+            place=place,
+            hint="give each class one name of its own",
         )
     wrong = np.flatnonzero((result < 0) | (result >= len(classes)))
     if len(wrong):
@@ -268,6 +302,7 @@ def check_labels(
             f"Sample {wrong[0]} has label {result[wrong[0]]}, which is no class.",
             expected=f"0 to {len(classes) - 1}",
             place=place,
+            hint="correct the label, or name the class it stands for",
         )
     return result, classes
 
@@ -280,6 +315,7 @@ def check_lengths(lengths: Mapping[str, int], *, place: str) -> None:
             "Lists that belong together differ in length.",
             found=", ".join(f"{count} {what}" for what, count in lengths.items()),
             place=place,
+            hint="give one of each for every sample",
         )
 
 
@@ -289,7 +325,12 @@ def check_ids(ids: Sequence[str], *, place: str) -> None:
         seen: set[str] = set()
         for name in ids:
             if name in seen:
-                raise EbbtideError("data.duplicate_id", f"The id {name!r} occurs more than once.", place=place)
+                raise EbbtideError(
+                    "data.duplicate_id",
+                    f"The id {name!r} occurs more than once.",
+                    place=place,
+                    hint="give every sample an id of its own, or no ids at all",
+                )
             seen.add(name)
 
 
@@ -302,6 +343,7 @@ def check_given(given: Sequence[str], *, place: str) -> None:
             f"A sample is assigned to {unknown[0]!r}, which is no split.",
             expected=", ".join(SPLITS),
             place=place,
+            hint="correct the name of the split",
         )
 
 

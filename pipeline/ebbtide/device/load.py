@@ -59,7 +59,12 @@ def load_profile(name: str, *, folder: Path | None = None) -> Profile:
     profile = _read((folder or profiles_folder()) / f"{name}.yaml")
     if profile.id != name:
         raise EbbtideError(
-            "device.profile", "The profile has another name than its file.", expected=name, found=profile.id, place=name
+            "device.profile",
+            "The profile has another name than its file.",
+            expected=name,
+            found=profile.id,
+            place=name,
+            hint="Rename the file or correct its id.",
         )
     return _filled(profile) if name == HOST else profile
 
@@ -70,13 +75,28 @@ def _read(path: Path) -> Profile:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
-            raise EbbtideError("device.profile", f"The profile has more than {_MAX_BYTES} bytes.", place=place)
+            raise EbbtideError(
+                "device.profile",
+                f"The profile has more than {_MAX_BYTES} bytes.",
+                place=place,
+                hint="Shorten it; a profile is a page of facts.",
+            )
         document = yaml.safe_load(data)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise EbbtideError("device.profile", f"This is not YAML: {error.problem}.", place=f"{place}:{line}") from None
+        raise EbbtideError(
+            "device.profile",
+            f"This is not YAML: {error.problem}.",
+            place=f"{place}:{line}",
+            hint="Correct that line.",
+        ) from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise EbbtideError("device.profile", f"The profile cannot be read: {error}.", place=place) from None
+        raise EbbtideError(
+            "device.profile",
+            f"The profile cannot be read: {error}.",
+            place=place,
+            hint="Restore the file; devices/README.md describes it.",
+        ) from None
     try:
         return Profile.model_validate(document)
     except ValidationError as error:

@@ -67,5 +67,6 @@ def exit_type(name: str) -> ExitType:
             f"There is no exit type {name!r}",
             expected=", ".join(sorted(known)),
             hint=f"Did you mean {near!r}?" if near else None,
+            place="exits.type",
         )
     return known[name]

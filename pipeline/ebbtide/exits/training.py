@@ -59,6 +59,7 @@ def train_exit(
             "exits.features",
             "The backbone's features hold NaN or infinity",
             hint="Check the model's weights and the input's mean and std; ebb check prints its accuracy.",
+            place="model",
         )
     inputs, targets = torch.from_numpy(np.array(features)), torch.from_numpy(np.array(labels))
     mean, scale = inputs.mean(0), inputs.std(0, correction=0).clamp_min(1e-6)
@@ -113,7 +114,12 @@ def _fold_standardisation(classify: nn.Module, mean: torch.Tensor, scale: torch.
     """W (x - mean) / scale + b = (W / scale) x + (b - W mean / scale), in float64."""
     first = next((layer for layer in classify.modules() if isinstance(layer, nn.Linear)), None)
     if first is None:
-        raise EbbtideError("exits.features", "The exit type has no linear layer that could take the standardisation")
+        raise EbbtideError(
+            "exits.features",
+            "The exit type has no linear layer that could take the standardisation",
+            place="exits.type",
+            hint="Give the exit type a linear layer that reads the pooled features.",
+        )
     with torch.no_grad():
         weight = first.weight.double() / scale.double()
         first.bias.copy_(first.bias.double() - weight @ mean.double())

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import pickletools
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -27,7 +29,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], tuple[str, ...
         EbbtideError: ``recipe.missing_file``, ``model.unsafe_checkpoint`` or ``model.checkpoint_format``.
     """
     if not path.is_file():
-        raise EbbtideError("recipe.missing_file", f"There is no weights file {path.name}", place=str(path))
+        raise EbbtideError(
+            "recipe.missing_file",
+            f"There is no weights file {path.name}",
+            place=str(path),
+            hint="Correct model.weights.",
+        )
     read = {".safetensors": _safetensors, ".pt": _pickled, ".pth": _pickled, ".npz": _npz}.get(path.suffix.lower())
     if read is None:
         raise EbbtideError(
@@ -69,7 +76,7 @@ def _pickled(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        if "Unsupported" not in str(error) and "GLOBAL" not in str(error) and "WeightsUnpickler" not in str(error):
+        if not _is_pickle(path):
             raise
         _refuse(path, str(error))
     except RuntimeError as error:
@@ -78,8 +85,23 @@ def _pickled(path: Path) -> Any:
         _refuse(path, "a TorchScript program")
 
 
+def _is_pickle(path: Path) -> bool:
+    """Whether the file is a zip of torch's or begins as a pickle; looked at, never run."""
+    if zipfile.is_zipfile(path):
+        return True
+    try:
+        with path.open("rb") as stream:
+            for _ in pickletools.genops(stream):
+                pass
+    except (ValueError, EOFError):
+        return False
+    return True
+
+
 def _refuse(path: Path, found: str) -> NoReturn:
-    named = next((line.strip() for line in found.splitlines() if "GLOBAL" in line), found.splitlines()[0])
+    # torch's first line tells how to run the file after all; what is in it stands further down.
+    lines = [line.strip() for line in found.splitlines()]
+    named = next((line for line in lines if "GLOBAL" in line or "WeightsUnpickler error" in line), lines[0])
     raise EbbtideError(
         "model.unsafe_checkpoint",
         "The checkpoint carries code or objects, not only tensors; it was not loaded",

@@ -111,6 +111,7 @@ def choose_cuts(graph: Graph, stages: Literal["auto"] | int | Sequence[str]) -> 
             "model.cut_point",
             "The model has no place to cut: at every edge more than one tensor is live, or there is one layer only",
             hint="Use a model made of blocks one after the other.",
+            place="model",
         )
     if stages == "auto":
         chosen = _auto(points)

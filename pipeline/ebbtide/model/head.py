@@ -33,6 +33,8 @@ def restrict_head(graph: Graph, class_indices: Sequence[int]) -> Graph:
             f"The class indices {list(class_indices)[:8]} are not distinct classes of the model",
             expected=f"distinct numbers from 0 to {graph.classes - 1}",
             found=str(wrong[0]) if wrong else None,
+            place="classes",
+            hint="Name each class once, and only classes that the model has.",
         )
     small = graph.copy()
     indices = torch.tensor(list(class_indices), dtype=torch.int64, device=graph.device)

@@ -159,7 +159,12 @@ def _unknown(library: str, name: str, known: list[str]) -> EbbtideError:
 
 def _exported(path: Path, input_shape: tuple[int, ...], classes: int) -> Graph:
     if not path.is_file():
-        raise EbbtideError("recipe.missing_file", f"There is no exported program {path.name}", place=str(path))
+        raise EbbtideError(
+            "recipe.missing_file",
+            f"There is no exported program {path.name}",
+            place=str(path),
+            hint="Correct model.exported.",
+        )
     try:
         program = torch.export.load(path)
     except Exception as error:

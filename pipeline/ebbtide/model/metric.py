@@ -44,7 +44,13 @@ def metric_value(
         total = actual + np.bincount(predictions, minlength=classes)
         return float(np.mean(2 * hits[total > 0] / total[total > 0]))
     known = ", ".join(get_args(Metric))
-    raise EbbtideError("recipe.value", f"There is no metric {metric!r}", expected=f"one of {known}", place="metric")
+    raise EbbtideError(
+        "recipe.value",
+        f"There is no metric {metric!r}",
+        expected=f"one of {known}",
+        place="metric",
+        hint="Write one of these.",
+    )
 
 
 def predict(model: Callable[[torch.Tensor], torch.Tensor], split: Split) -> np.ndarray[Any, Any]:

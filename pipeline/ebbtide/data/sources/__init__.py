@@ -49,6 +49,7 @@ def _chosen(section: Any) -> tuple[_Module, Any]:
             expected=f"exactly one of {', '.join(known)}",
             found=", ".join(named) or None,
             place="data",
+            hint="keep one source",
         )
     module = importlib.import_module(f"{__name__}.{named[0]}")
     return cast("_Module", module), getattr(section, named[0])

@@ -92,6 +92,7 @@ def open_source(value: Any, *, allow_code: bool) -> Source:
             "The folder has no pictures in class folders.",
             expected=f"one folder per class with {', '.join(sorted(SUFFIXES))} files",
             place=str(root),
+            hint="put the pictures of each class into a folder with its name",
         )
     found.sort()
     classes = tuple(sorted(names))
@@ -186,7 +187,12 @@ def _official(root: Path) -> dict[str, str]:
 
 def _folders(root: Path) -> list[Path]:
     if not root.is_dir():
-        raise EbbtideError("data.missing", f"There is no folder {root.name!r}.", place=str(root))
+        raise EbbtideError(
+            "data.missing",
+            f"There is no folder {root.name!r}.",
+            place=str(root),
+            hint="check the path in the recipe's data section",
+        )
     return sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name))
 
 

@@ -32,7 +32,12 @@ def open_source(value: Any, *, allow_code: bool) -> Source:
                     hint=f"did you mean {close!r}?" if close else None,
                 )
         if "labels" not in result:
-            raise EbbtideError("data.source", "The function returned no labels.", place=str(value))
+            raise EbbtideError(
+                "data.source",
+                "The function returned no labels.",
+                place=str(value),
+                hint='return the labels under "labels"',
+            )
         result = Samples(**result)
     if not isinstance(result, Samples):
         raise EbbtideError(
@@ -41,6 +46,7 @@ def open_source(value: Any, *, allow_code: bool) -> Source:
             expected="ebbtide.data.Samples or a dict with images, labels and so on",
             found=type(result).__name__,
             place=str(value),
+            hint="return ebbtide.data.Samples(...) or a dict",
         )
     return array_source(result, place=str(value))
 

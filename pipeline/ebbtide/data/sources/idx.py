@@ -42,6 +42,7 @@ def open_source(value: Any, *, allow_code: bool) -> Source:
                 expected=str(images.shape[1:]),
                 found=str(test_images.shape[1:]),
                 place=str(value.test_images),
+                hint="give the test files of the same data set",
             )
         split = ["train"] * len(images) + ["test"] * len(test_images)
         ids += [f"test/{i:06}" for i in range(len(test_images))]

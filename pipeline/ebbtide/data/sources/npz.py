@@ -93,6 +93,7 @@ def _corrupt(path: Path, reason: str) -> EbbtideError:
         f"The archive cannot be read: {reason}.",
         expected="an .npz file as np.savez writes it",
         place=str(path),
+        hint="copy it or save it again",
     )
 
 
@@ -106,5 +107,6 @@ def _texts(array: NDArray[Any] | None, name: str, path: Path) -> list[str] | Non
             expected="np.array([...], dtype=str)",
             found=f"{array.dtype} {array.shape}",
             place=str(path),
+            hint="save texts with dtype=str, one for each sample or class",
         )
     return [str(text) for text in array]

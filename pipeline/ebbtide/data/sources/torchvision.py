@@ -84,6 +84,7 @@ class TorchvisionSource:
                     "data.corrupt_image",
                     f"The picture {self.ids[index]} of {self.name} cannot be decoded: {error}.",
                     place=str(getattr(self.parts[part], "root", self.name)),
+                    hint="fetch the data set again",
                 ) from error
         pixels = np.array(image if image.mode == "L" else image.convert("RGB"), np.uint8)
         return pixels[..., None] if pixels.ndim == 2 else pixels
