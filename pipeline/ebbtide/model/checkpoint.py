@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import pickletools
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,7 +78,7 @@ def _pickled(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         if not _is_pickle(path):
-            raise
+            raise ValueError("neither an archive of torch's nor a pickle") from error
         _refuse(path, str(error))
     except RuntimeError as error:
         if "TorchScript" not in str(error):
@@ -99,14 +100,13 @@ def _is_pickle(path: Path) -> bool:
 
 
 def _refuse(path: Path, found: str) -> NoReturn:
-    # torch's first line tells how to run the file after all; what is in it stands further down.
-    lines = [line.strip() for line in found.splitlines()]
-    named = next((line for line in lines if "GLOBAL" in line or "WeightsUnpickler error" in line), lines[0])
+    # Around the reason torch tells how to run the file after all.
+    reason = re.search(r"WeightsUnpickler error:\s*(.+?)(?:\.\s|\n|$)", found)
     raise EbbtideError(
         "model.unsafe_checkpoint",
         "The checkpoint carries code or objects, not only tensors; it was not loaded",
         expected="a state dict of tensors",
-        found=named[:300],
+        found=reason[1] if reason else found.splitlines()[0][:300],
         place=str(path),
         hint="Where you trust the file, load it yourself once and save model.state_dict() as .safetensors.",
     )
