@@ -128,7 +128,7 @@ def test_measurement_record_of_another_build_is_refused(ebb: Ebb, built: BuiltOn
 def test_damaged_cache_entry_is_recomputed_and_said(ebb: Ebb, built: BuiltOnce, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(built.cache, cache)
-    (exit_folder, *_) = sorted((cache / "exit").iterdir())
+    (exit_folder, *_) = sorted(path for path in (cache / "exit").iterdir() if path.is_dir())
     (exit_folder / "exit.safetensors").write_bytes(b"damaged")
     record = built.output / "measurements.json"
     process = ebb.start(*build_arguments(tmp_path / "out", "--measurements", record, cache=cache))
