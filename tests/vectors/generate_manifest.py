@@ -18,7 +18,21 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from manifest_base import XZ, Change, base, changed, core_ml, dense, latencies, outside, put, signal, two_exits, written
+from manifest_base import (
+    XZ,
+    Change,
+    base,
+    changed,
+    channels_last,
+    core_ml,
+    dense,
+    latencies,
+    outside,
+    put,
+    signal,
+    two_exits,
+    written,
+)
 from manifest_mistakes import relations, values
 
 FOLDER = Path(__file__).with_name("manifest")
@@ -35,6 +49,7 @@ def valid() -> Iterator[dict[str, Any]]:
         ("test_unknown", "the test split has not been opened", (put("configurations.0.expected.test", None),)),
         ("signal", "one-dimensional input", (signal,)),
         ("dense_program", "a program of one method", (dense,)),
+        ("channels_last", "a boundary in another order of memory", (channels_last(0, 1, 2),)),
         ("mlpackage", "a folder for each method", (core_ml(),)),
         ("exit_types", "several types of exit at one position", (two_exits,)),
         (

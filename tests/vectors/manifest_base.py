@@ -183,6 +183,17 @@ def core_ml() -> Change:
     return change
 
 
+def channels_last(*methods: int) -> Change:
+    """The boundary after stage 0 in channels_last order, as far as these methods of the first program know."""
+
+    def change(document: dict[str, Any]) -> None:
+        for index in methods:
+            entry = document["programs"][0]["methods"][index]
+            entry["inputs" if index else "outputs"][0]["layout"] = "channels_last"
+
+    return change
+
+
 def signal(document: dict[str, Any]) -> None:
     document["model"]["input"] |= {"kind": "signal", "shape": [1, 3, 64], "layout": "NCT"}
     document["model"]["input"] |= {"color": None, "crop": None, "resize": None}

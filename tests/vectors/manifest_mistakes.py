@@ -10,6 +10,7 @@ from manifest_base import (
     PIXELS,
     XZ,
     Change,
+    channels_last,
     core_ml,
     dense,
     drop,
@@ -91,6 +92,7 @@ def values() -> Iterator[tuple[str, str, Change, str, str]]:
         ("precision", "programs.0.precision", "int4"),
         ("processor", "programs.0.processor", "tpu"),
         ("method_kind", "programs.0.methods.0.kind", "block"),
+        ("tensor_layout", "programs.0.methods.0.outputs.0.layout", "contiguous"),
         ("macs_negative", "programs.0.methods.0.macs", -1),
         ("threshold_double", "configurations.0.path.1.threshold", 2.44),
         ("threshold_huge", "configurations.0.path.1.threshold", 1e39),
@@ -236,6 +238,13 @@ def relations() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
         "value",
         "$.programs[0].methods[0].inputs",
     )
+    yield (
+        "layout_rank",
+        "four dimensions only",
+        (put("programs.0.methods.3.outputs.0.layout", "channels_last"),),
+        "value",
+        "$.programs[0].methods[3].outputs[0].layout",
+    )
     path = "configurations.0.path"
     place = "$.configurations[0].path"
     yield (
@@ -291,6 +300,27 @@ def relations() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
         (put("programs.0.methods.2.inputs.0.shape", [1, 4, 4, 5]),),
         "order",
         f"{place}[2].method",
+    )
+    yield (
+        "layout_break",
+        "each takes memory in the order that the one before gives",
+        (channels_last(0, 1),),
+        "order",
+        f"{place}[2].method",
+    )
+    yield (
+        "layout_break_at_exit",
+        "exits too",
+        (channels_last(0, 2),),
+        "order",
+        f"{place}[1].method",
+    )
+    yield (
+        "input_layout",
+        "the input is contiguous",
+        (put("programs.0.methods.0.inputs.0.layout", "channels_last"),),
+        "order",
+        f"{place}[0].method",
     )
     yield (
         "input_break",

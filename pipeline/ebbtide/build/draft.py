@@ -177,7 +177,14 @@ def _method(method: Mapping[str, Any]) -> MethodEntry:
     from ebbtide.bundle import MethodEntry, TensorEntry
 
     def tensors(key: str) -> tuple[TensorEntry, ...]:
-        return tuple(TensorEntry(shape=tuple(shape), dtype=dtype) for shape, dtype in method[key])
+        return tuple(
+            TensorEntry(
+                shape=tuple(facts["shape"]),
+                dtype=facts["dtype"],
+                layout=None if facts["layout"] == "contiguous" else facts["layout"],
+            )
+            for facts in method[key]
+        )
 
     return MethodEntry(
         name=method["name"],

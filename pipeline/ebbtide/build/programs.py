@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.build.candidates import Candidates
 from ebbtide.build.project import LOWERING, Project, read_json
-from ebbtide.steps import write_json
+from ebbtide.steps import storage_errors, write_bytes, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -127,11 +126,12 @@ def _lower_all(candidates: Candidates, names: Sequence[str]) -> list[Program]:
 
         specs = {one: program_spec(candidates, one) for one in {name, *(m for m in missing if m not in ready)}}
         if name not in ready:
-            lowered = lower_side_by_side(
-                [specs[one] for one in sorted(specs)], place, backend=BACKEND, progress=project.progress
-            )
+            with storage_errors(place):
+                lowered = lower_side_by_side(
+                    [specs[one] for one in sorted(specs)], place, backend=BACKEND, progress=project.progress
+                )
             ready.update(zip(sorted(specs), lowered, strict=True))
-        shutil.copyfile(ready[name].file, folder / ready[name].file.name)
+        write_bytes(folder / ready[name].file.name, ready[name].file.read_bytes())
         facts = ready[name].to_json()
         for method, weights in zip(facts["methods"], _weights(program_spec(candidates, name)), strict=True):
             method |= weights
@@ -170,9 +170,8 @@ def _read_program(candidates: Candidates, name: str, folder: Path) -> Program:
     section = candidates.backbone.project.recipe.exits
     methods = []
     for method in facts["methods"]:
-        shaped = {key: [(t["shape"], t["dtype"]) for t in method[key]] for key in ("inputs", "outputs")}
         kind = section.type if section and method["kind"] == "exit" else None
-        methods.append({**method, **shaped, "type": kind})
+        methods.append({**method, "type": kind})
     return Program(name, folder / facts["file"], facts["sha256"], facts["size_bytes"], tuple(methods))
 
 

@@ -122,7 +122,7 @@ def _stage(program: Program, method: dict[str, Any], measurements: Measurements)
         macs=method["macs"],
         parameters=method["parameters"],
         weight_bytes=method["weight_bytes"],
-        output_shape=tuple(method["outputs"][-1][0][1:]),
+        output_shape=tuple(method["outputs"][-1]["shape"][1:]),
         latency=_latency(measurements.method_latency(program.sha256, method["name"])),
         delegated_share=method["delegated_share"],
     )

@@ -179,6 +179,10 @@ def _check_method(method: MethodEntry, classes: int, place: str) -> None:
         )
     if (method.type is not None) != (method.kind == "exit"):
         _value("An exit, and only an exit, has a type.", f"{place}.type")
+    for key, tensors in (("inputs", method.inputs), ("outputs", method.outputs)):
+        for at, tensor in enumerate(tensors):
+            if tensor.layout is not None and len(tensor.shape) != 4:
+                _value("Only four dimensions can be channels_last.", f"{place}.{key}[{at}].layout")
     if len(method.inputs) != 1:
         _value("A method takes one tensor.", f"{place}.inputs")
     if method.kind == "stage":
@@ -209,6 +213,9 @@ def _check_configuration(entry: ConfigurationEntry, methods: Methods, manifest: 
             _order(f"The path changes from width {width} to {program.width}.", f"{at}.method", expected="one width")
         if method.inputs[0].shape != tensor.shape:
             _order(f"{step.method} takes {list(method.inputs[0].shape)}, not {list(tensor.shape)}.", f"{at}.method")
+        if method.inputs[0].layout != tensor.layout:
+            takes, given = (layout or "contiguous" for layout in (method.inputs[0].layout, tensor.layout))
+            _order(f"{step.method} takes {takes} memory, not {given}.", f"{at}.method")
         if method.kind == "stage":
             if method.position != stages:
                 _order(f"Stage {method.position} stands where stage {stages} is due.", f"{at}.method")

@@ -152,10 +152,16 @@ class PayloadEntry(Entry):
 
 
 class TensorEntry(Entry):
-    """Shape (batch of one included) and element type of a method's input or output."""
+    """Shape (batch of one included), element type and order in memory of a method's input or output.
+
+    Without ``layout`` the last dimension varies fastest. ``channels_last`` is for four dimensions: in memory the second
+    of them varies fastest (NHWC), and the shape still counts it second. A runtime hands a stage's output on byte for
+    byte, because an engine does not look at the order.
+    """
 
     shape: Annotated[tuple[Dimension, ...], Field(max_length=8)]
     dtype: Literal["float32", "float16", "int8", "uint8", "int32", "int64"]
+    layout: Literal["channels_last"] | None = None
 
 
 class MethodEntry(Entry):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from ebbtide.engine.layout import Layout
 from ebbtide.engine.protocol import Array, Engine, Loaded
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ __all__ = [
     "Engine",
     "ExecuTorchEngine",
     "ExecuTorchLoaded",
+    "Layout",
     "Loaded",
     "fix_threads",
 ]

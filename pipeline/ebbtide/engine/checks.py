@@ -6,19 +6,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ebbtide.engine.layout import Layout
 from ebbtide.engine.protocol import Array
 from ebbtide.errors import EbbtideError, nearest
 
 _FLOAT32 = np.dtype(np.float32)
 
 
-def checked_input(method: str, tensor: Array, *, shape: tuple[int, ...] | None) -> Array:
-    """The input as a writable float32 array in C order, or ``engine.input``.
+def checked_input(method: str, tensor: Array, *, shape: tuple[int, ...] | None, layout: Layout = "contiguous") -> Array:
+    """The input as a writable float32 array in the order of memory that the method takes, or ``engine.input``.
 
     Args:
         method: whose input it is, for the message.
-        tensor: what the caller gave.
+        tensor: what the caller gave, in any order.
         shape: the only shape that will do, or None for any.
+        layout: the order; channels_last for four dimensions only.
     """
     if not isinstance(tensor, np.ndarray) or tensor.dtype != _FLOAT32:
         found = tensor.dtype if isinstance(tensor, np.ndarray) else type(tensor).__name__
@@ -39,9 +41,18 @@ def checked_input(method: str, tensor: Array, *, shape: tuple[int, ...] | None) 
             place=method,
         )
     # Memory-mapped and broadcast arrays are read-only, which torch would warn about at every call.
-    if tensor.flags.carray:
-        return tensor
-    return np.array(tensor, order="C")
+    if layout == "contiguous":
+        return tensor if tensor.flags.carray else np.array(tensor, order="C")
+    rows = tensor.transpose(0, 2, 3, 1)
+    return tensor if rows.flags.carray else np.array(rows, order="C").transpose(0, 3, 1, 2)
+
+
+def strides_of(shape: tuple[int, ...], layout: Layout) -> tuple[int, ...]:
+    """The byte strides of a float32 array of that shape in that order of memory."""
+    if layout == "contiguous":
+        return np.empty(shape, dtype=_FLOAT32).strides
+    batch, channels, height, width = shape
+    return np.empty((batch, height, width, channels), dtype=_FLOAT32).transpose(0, 3, 1, 2).strides
 
 
 def unknown_method(method: str, known: Sequence[str]) -> EbbtideError:

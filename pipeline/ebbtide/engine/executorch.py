@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
-from ebbtide.engine.checks import checked_input, closed_error, unknown_method
+from ebbtide.engine.checks import checked_input, closed_error, strides_of, unknown_method
+from ebbtide.engine.layout import Layout, input_layouts
 from ebbtide.engine.protocol import Array
 from ebbtide.errors import EbbtideError
 
+_NUMPY_FLOAT32 = np.dtype(np.float32)
 _FLOAT32 = 6  # ScalarType::Float in ExecuTorch's portable_type/scalar_type.h
 
 _threads_lock = threading.Lock()
@@ -57,6 +60,15 @@ def fix_threads(threads: int | None) -> int:
         return _threads_fixed
 
 
+class _Method(NamedTuple):
+    """A loaded method and the one form of input whose bytes it can be given."""
+
+    call: Any
+    shape: tuple[int, ...]
+    layout: Layout
+    strides: tuple[int, ...]
+
+
 class ExecuTorchLoaded:
     """A .pte program with all its methods loaded; see `Loaded`.
 
@@ -71,7 +83,7 @@ class ExecuTorchLoaded:
 
     def __init__(self, program: Path) -> None:
         self._lock = threading.Lock()
-        self._methods: dict[str, tuple[Any, tuple[int, ...]]] | None = None
+        self._methods: dict[str, _Method] | None = None
         if not program.is_file():
             raise EbbtideError(
                 "engine.no_program", "The program file does not exist.", found=str(program), place=str(program)
@@ -83,11 +95,15 @@ class ExecuTorchLoaded:
             self._program: Any = bindings._load_program(
                 str(program), program_verification=bindings.Verification.InternalConsistency
             )
+            layouts = input_layouts(program)
             methods = {}
             for index in range(self._program.num_methods()):
                 name = self._program.get_method_name(index)
-                methods[name] = (self._program.load_method(name), _input_shape(self._program, name, program))
-        except RuntimeError as error:
+                shape = _input_shape(self._program, name, program)
+                methods[name] = _Method(
+                    self._program.load_method(name), shape, layouts[name], strides_of(shape, layouts[name])
+                )
+        except (RuntimeError, ValueError) as error:
             raise EbbtideError(
                 "engine.load",
                 f"ExecuTorch cannot load {name!r} of {program.name}: {error}.",
@@ -108,19 +124,28 @@ class ExecuTorchLoaded:
             if self._methods is None:
                 raise closed_error(method)
             try:
-                call, shape = self._methods[method]
+                call, shape, layout, strides = self._methods[method]
             except KeyError:
                 raise unknown_method(method, self._names) from None
-            # The runtime copies bytes without a look at strides, so anything but C order would be silently wrong.
-            value = torch.from_numpy(checked_input(method, tensor, shape=shape))
+            # The runtime copies bytes without a look at strides, so another order would be silently wrong.
+            # What a stage put out is as the next one takes it: seen here without another call.
+            if not (
+                type(tensor) is np.ndarray
+                and tensor.strides == strides
+                and tensor.shape == shape
+                and tensor.dtype is _NUMPY_FLOAT32
+                and tensor.flags.behaved
+            ):
+                tensor = checked_input(method, tensor, shape=shape, layout=layout)
             try:
-                outputs = call((value,), False)
+                outputs = call((torch.from_numpy(tensor),), False)
             except RuntimeError as error:
                 raise EbbtideError(
                     "engine.failed", f"ExecuTorch failed in method {method!r}: {error}.", place=method
                 ) from error
-            # These alias the method's memory; numpy's copy is cheaper than the clone that the bindings offer.
-            return tuple([output.numpy().copy() for output in outputs])
+            # These alias the method's memory; numpy's copy is cheaper than the clone that the bindings offer. A copy
+            # that keeps the order ("K") is what the next method takes as it is.
+            return tuple([output.numpy().copy("K") for output in outputs])
 
     def close(self) -> None:
         """Free the program and its methods."""

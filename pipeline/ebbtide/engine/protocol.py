@@ -28,12 +28,13 @@ class Loaded(Protocol):
 
         Args:
             method: one of `methods`.
-            tensor: float32, exactly the shape that the method was lowered for (batch 1 first).
+            tensor: float32, exactly the shape that the method was lowered for (batch 1 first), in any order of memory;
+                a copy is saved where it is the method's own order, as a stage's output is for what follows it.
 
         Returns:
             The outputs in the program's order: a stage puts out one tensor, an exit or head
             ``(probabilities (1, k), confidence (1,), logits (1, k))``. They own their memory: a later
-            call does not change them.
+            call does not change them. A stage's output may be channels_last in memory (see its strides).
 
         Raises:
             EbbtideError: ``engine.unknown_method``, ``engine.input``, ``engine.closed``, ``engine.failed``.

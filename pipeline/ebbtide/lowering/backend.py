@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from ebbtide.engine import Layout
 from ebbtide.errors import EbbtideError, nearest
 from ebbtide.lowering import backends
 from ebbtide.lowering.capture import CapturedMethod
@@ -17,10 +18,11 @@ from ebbtide.lowering.spec import Kind
 
 @dataclass(frozen=True)
 class TensorFacts:
-    """Shape (batch 1 first) and dtype of one tensor that crosses a method's border, contiguous in memory."""
+    """Shape (batch 1 first), dtype and order in memory of one tensor that crosses a method's border."""
 
     shape: tuple[int, ...]
     dtype: str
+    layout: Layout = "contiguous"
 
 
 @dataclass(frozen=True)
@@ -129,4 +131,4 @@ def backend(name: str) -> Backend:
 
 
 def _tensors(values: Sequence[dict[str, Any]]) -> tuple[TensorFacts, ...]:
-    return tuple(TensorFacts(tuple(value["shape"]), value["dtype"]) for value in values)
+    return tuple(TensorFacts(tuple(value["shape"]), value["dtype"], value["layout"]) for value in values)

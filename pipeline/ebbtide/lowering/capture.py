@@ -8,11 +8,15 @@ from dataclasses import dataclass
 import torch
 from torch import fx, nn
 
+from ebbtide.engine import Layout
 from ebbtide.errors import EbbtideError
+from ebbtide.lowering.layout import Boundaries, boundary_layout, in_layout
 from ebbtide.lowering.rewrite import fold_batch_norm, rewrite_for_delegate
 from ebbtide.lowering.scoring import Scored
 from ebbtide.lowering.spec import MethodSpec, ProgramSpec, methods_of, sample_inputs
 from ebbtide.model.cost import cost
+
+_CONTIGUOUS: Layout = "contiguous"
 
 
 @dataclass(frozen=True)
@@ -21,7 +25,8 @@ class CapturedMethod:
 
     Args:
         spec: what it was captured from.
-        program: batch 1, contiguous float32 in and out, batch norm folded, weights contiguous and of their own storage.
+        program: batch 1, float32 in and out, contiguous but for boundaries between stages that say otherwise; batch
+            norm folded, weights contiguous and of their own storage.
         macs: multiply-accumulates of one call.
         peak_bytes: largest input + output of one operator, bytes.
     """
@@ -38,8 +43,14 @@ def capture(spec: ProgramSpec) -> tuple[CapturedMethod, ...]:
     Raises:
         EbbtideError: ``lowering.spec``, or ``lowering.failed`` if a module cannot be exported.
     """
-    inputs = sample_inputs(spec)
-    return tuple(_capture(method, inputs[method.name], spec.id) for method in methods_of(spec))
+    inputs, layout = sample_inputs(spec), _CONTIGUOUS
+    captured = []
+    for method in methods_of(spec):
+        found, gives = _capture(method, inputs[method.name], takes=layout, program=spec.id)
+        captured.append(found)
+        if method.kind == "stage":
+            layout = gives
+    return tuple(captured)
 
 
 class _Contiguous(nn.Module):
@@ -58,15 +69,19 @@ class _Contiguous(nn.Module):
         return y if y.is_contiguous() else y.contiguous()
 
 
-def _capture(method: MethodSpec, example: torch.Tensor, program: str) -> CapturedMethod:
+def _capture(
+    method: MethodSpec, example: torch.Tensor, *, takes: Layout, program: str
+) -> tuple[CapturedMethod, Layout]:
     try:
         graph = plain_graph(method.module, example)
         fold_batch_norm(graph)
         price = cost(graph, example.shape[1:])
         rewrite_for_delegate(graph)
         _own_weights(graph)
+        gives = boundary_layout(graph, before=takes) if method.kind == "stage" else _CONTIGUOUS
         tail = graph if method.temperature is None else Scored(graph, method.temperature)
-        return CapturedMethod(method, _export(tail, example), price.macs, price.peak_bytes)
+        exported = _export(Boundaries(tail, takes=takes, gives=gives), in_layout(example, takes))
+        return CapturedMethod(method, exported, price.macs, price.peak_bytes), gives
     except EbbtideError:
         raise
     except Exception as error:

@@ -15,7 +15,7 @@ from ebbtide.lowering.capture import plain_graph
 from ebbtide.lowering.spec import ProgramSpec, methods_of, sample_inputs
 
 # Raised whenever this package lowers the same graph to other bytes.
-_LOWERING = 1
+_LOWERING = 2
 
 
 def spec_digest(spec: ProgramSpec, *, backend: str = "xnnpack") -> str:

@@ -102,7 +102,7 @@ def eager_methods(spec: ProgramSpec) -> dict[str, nn.Module]:
 def fuse(spec: ProgramSpec, keep: Collection[int]) -> tuple[ProgramSpec, dict[int, int]]:
     """Join stages so that a boundary remains only where an exit in use stands.
 
-    A boundary costs two changes of memory layout and a call even if its exit is off. What follows the last exit in
+    A boundary costs a call and two copies even if its exit is off. What follows the last exit in
     use becomes part of the head.
 
     Args:

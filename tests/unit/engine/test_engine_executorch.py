@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from ebbtide.engine import ExecuTorchEngine
+from ebbtide.engine import ExecuTorchEngine, executorch
+from ebbtide.engine.layout import input_layouts
 from ebbtide.errors import EbbtideError
 from ebbtide.lowering import ProgramSpec, lower
 
@@ -65,6 +66,60 @@ def test_input_is_put_in_order_when_it_is_channels_last(loaded):
     assert np.array_equal(loaded.run("stage0", channels_last)[0], loaded.run("stage0", x)[0])
 
 
+def test_stage_output_is_taken_as_it_is_when_it_is_in_the_order_of_the_next_method(loaded, monkeypatch):
+    (y,) = loaded.run("stage0", images(1))
+    assert loaded._methods["head"].layout == "channels_last"
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous
+    monkeypatch.setattr(executorch, "checked_input", None)
+    loaded.run("head", y)
+
+
+def frozen(x):
+    x.flags.writeable = False
+    return x
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        np.ascontiguousarray,
+        lambda y: np.ascontiguousarray(y.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1),
+        lambda y: np.repeat(y, 2, axis=3)[..., ::2],
+        lambda y: y[0][None],
+        lambda y: frozen(y.copy("K")),
+    ],
+)
+def test_result_is_the_same_when_the_input_of_a_channels_last_method_is_in_another_form(loaded, form):
+    (y,) = loaded.run("stage0", images(1))
+    given = form(y)
+    assert np.array_equal(given, y)
+    for ours, theirs in zip(loaded.run("head", given), loaded.run("head", y), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_layouts_are_those_of_the_file_when_read(program):
+    assert input_layouts(program) == {"head": "channels_last", "stage0": "contiguous"}
+
+
+@pytest.mark.parametrize("content", [b"\0" * 64, b"\xff" * 64, bytes(range(256)), b"x"])
+def test_layouts_are_refused_when_the_file_is_no_program(tmp_path, content):
+    file = tmp_path / "p.pte"
+    file.write_bytes(content)
+    with pytest.raises(ValueError):
+        input_layouts(file)
+
+
+def test_load_refuses_when_an_input_is_in_an_unknown_order(program, tmp_path):
+    # The order of the head's input, as the file spells it: a count and a byte for each dimension.
+    data = program.read_bytes()
+    assert data.count(b"\4\0\0\0\0\2\3\1") >= 1
+    other = tmp_path / "other.pte"
+    other.write_bytes(data.replace(b"\4\0\0\0\0\2\3\1", b"\4\0\0\0\0\3\2\1"))
+    with pytest.raises(EbbtideError) as caught:
+        ExecuTorchEngine().load(other)
+    assert caught.value.code == "engine.load"
+
+
 def test_results_are_those_of_one_thread_when_many_call(loaded):
     x = images(32)
     expected = [loaded.run("stage0", x[i : i + 1])[0] for i in range(32)]
@@ -110,7 +165,7 @@ def test_run_reports_the_method_when_the_runtime_fails(loaded):
     def fail(*_):
         raise RuntimeError("method->execute() failed with error 0x12")
 
-    loaded._methods["stage0"] = (fail, (1, *SHAPE))
+    loaded._methods["stage0"] = loaded._methods["stage0"]._replace(call=fail)
     with pytest.raises(EbbtideError) as caught:
         loaded.run("stage0", images(1))
     assert (caught.value.code, caught.value.place) == ("engine.failed", "stage0")

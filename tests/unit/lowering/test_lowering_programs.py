@@ -21,6 +21,9 @@ def test_facts_describe_every_method(lowered):
     assert stage.inputs[0].shape == (1, 3, 12, 12)
     assert stage.outputs[0].shape == (1, 8, 12, 12)
     assert [t.shape for t in exit_.outputs] == [(1, 5), (1,), (1, 5)]
+    assert (stage.inputs[0].layout, stage.outputs[0].layout) == ("contiguous", "channels_last")
+    assert exit_.inputs == stage.outputs
+    assert {t.layout for t in exit_.outputs} == {"contiguous"}
     assert stage.macs == 3 * 8 * 9 * 144
     assert exit_.macs == 8 * 5
     assert stage.peak_bytes > 0
@@ -98,7 +101,8 @@ def test_nothing_is_left_when_a_lowered_method_does_not_run(spec, tmp_path, monk
     class Broken(ExecuTorchEngine):
         def load(self, program):
             loaded = super().load(program)
-            loaded._methods["head"] = (lambda *_: [torch.full((1, 3), torch.nan)], (1, 3, 12, 12))
+            broken = loaded._methods["head"]._replace(call=lambda *_: [torch.full((1, 3), torch.nan)])
+            loaded._methods["head"] = broken
             return loaded
 
     monkeypatch.setattr(xnnpack, "ExecuTorchEngine", Broken)

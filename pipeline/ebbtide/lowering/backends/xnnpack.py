@@ -18,6 +18,7 @@ from ebbtide.engine import Array, ExecuTorchEngine
 from ebbtide.errors import EbbtideError
 from ebbtide.lowering.backend import LoweredProgram, MethodFacts, TensorFacts
 from ebbtide.lowering.capture import CapturedMethod
+from ebbtide.lowering.layout import layout_of
 
 # Operators that carry multiply-accumulates in the edge dialect, by the first part of their name.
 _MACS = {"convolution", "linear", "addmm", "mm", "bmm"}
@@ -115,12 +116,12 @@ def _executed(methods: Sequence[CapturedMethod], file: Path, program: str) -> di
                 result = loaded.run(method.spec.name, random.standard_normal(shape).astype(np.float32))
             except EbbtideError as error:
                 raise _not_executed(program, method.spec.name, error.message) from error
-            expected = [tuple(value.shape) for value in _output_values(method)]
-            if [value.shape for value in result] != expected or not all(np.isfinite(value).all() for value in result):
-                found = f"shapes {[list(value.shape) for value in result]}, all finite: " + str(
-                    all(np.isfinite(value).all() for value in result)
-                )
-                raise _not_executed(program, method.spec.name, f"expected finite {expected}, found {found}")
+            expected = [_tensor(value) for value in _output_values(method)]
+            found = [_tensor(torch.from_numpy(value)) for value in result]
+            finite = all(np.isfinite(value).all() for value in result)
+            if found != expected or not finite:
+                reason = f"expected finite {expected}, found {found}, all finite: {finite}"
+                raise _not_executed(program, method.spec.name, reason)
             outputs[method.spec.name] = result
     finally:
         loaded.close()
@@ -143,14 +144,18 @@ def _facts(counts: dict[str, Any], method: CapturedMethod, outputs: tuple[Array,
         name=method.spec.name,
         kind=method.spec.kind,
         position=method.spec.position,
-        inputs=(TensorFacts(tuple(_input(method).shape), "float32"),),
-        outputs=tuple(TensorFacts(value.shape, "float32") for value in outputs),
+        inputs=(_tensor(_input(method)),),
+        outputs=tuple(_tensor(torch.from_numpy(value)) for value in outputs),
         delegated_share=round(_share(len(delegated), len(portable)), 4),
         delegated_macs_share=round(_share(heavy_in, heavy_out), 4),
         portable=tuple(sorted(set(portable))),
         macs=method.macs,
         peak_bytes=method.peak_bytes,
     )
+
+
+def _tensor(value: torch.Tensor) -> TensorFacts:
+    return TensorFacts(tuple(value.shape), str(value.dtype).removeprefix("torch."), layout_of(value))
 
 
 def _share(inside: int, outside: int) -> float:
