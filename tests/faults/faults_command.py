@@ -70,7 +70,7 @@ class Refusal:
 class Command:
     """The command line with a home, a cache and an output of its own; recipes and files lie in `folder`."""
 
-    def __init__(self, folder: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path, capfd: pytest.CaptureFixture[str] | None, monkeypatch: pytest.MonkeyPatch) -> None:
         self.folder, self.cache, self.output = folder / "project", folder / "cache", folder / "out"
         self.folder.mkdir()
         self._capfd = capfd
@@ -108,9 +108,12 @@ class Command:
 
     def run(self, command: str, recipe: Path, *options: object) -> Refusal:
         """Run `ebb COMMAND RECIPE`; what it printed comes back whether it was refused or not."""
-        words = [command, str(recipe), "--cache", str(self.cache), *map(str, options)]
+        words = [command, str(recipe), *map(str, options)]
+        if command != "init":
+            words += ["--cache", str(self.cache)]
         if command == "build":
             words += ["--output", str(self.output)]
+        assert self._capfd is not None
         self._capfd.readouterr()
         ran = CliRunner().invoke(app, words)
         screen = self._capfd.readouterr()

@@ -104,13 +104,13 @@ class StepStore:
 
     def _make(self, name: str, key: str, produce: Produce, *, target: Path, what: Mapping[str, Any]) -> float:
         scratch = self.root / "scratch" / key
-        scratch.mkdir(parents=True, exist_ok=True)
         # One fixed name: the lock makes us alone here, and what a killed build left must go.
         new = target.with_name(f".{key}.new")
         discard(new)
-        new.mkdir()
         start = time.monotonic()
         try:
+            scratch.mkdir(parents=True, exist_ok=True)
+            new.mkdir()
             produce(new, scratch)
             seconds = time.monotonic() - start
             record = {"what": what, "seconds": seconds, "files": _listing(new)}
