@@ -121,7 +121,7 @@ def image_spec(
         shape=(channels, *size),
         color=color,
         scale=tuple(float(np.float32(1.0 / (255.0 * s))) for s in stds),
-        bias=tuple(float(np.float32(-m / s)) for m, s in zip(means, stds, strict=True)),
+        bias=tuple(float(np.float32(0.0 - m / s)) for m, s in zip(means, stds, strict=True)),
         crop=crop,
         resize="bilinear-v1",
     )
@@ -137,7 +137,7 @@ def signal_spec(
         shape=shape,
         color=None,
         scale=tuple(float(np.float32(1.0 / s)) for s in stds),
-        bias=tuple(float(np.float32(-m / s)) for m, s in zip(means, stds, strict=True)),
+        bias=tuple(float(np.float32(0.0 - m / s)) for m, s in zip(means, stds, strict=True)),
         crop=None,
         resize=None,
     )
