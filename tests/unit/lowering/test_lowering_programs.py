@@ -71,6 +71,18 @@ def test_label_is_the_lowest_index_and_confidence_finite_when_logits_tie(tmp_pat
         assert abs(float(confidence[0]) - expected) < 1e-5
 
 
+def test_equal_programs_have_the_same_bytes_when_lowered_in_another_process(tmp_path, tiny):
+    results = lower_programs([tiny("one"), tiny("twin")], tmp_path)
+    alone = lower(tiny("alone"), tmp_path / "alone.pte")
+    assert [r.file.name for r in results] == ["one.pte", "twin.pte"]
+    assert results[0].sha256 == results[1].sha256 == alone.sha256
+    assert results[0].methods == alone.methods
+    assert results[0].methods[0].outputs[0].layout == "channels_last"
+    assert results[1].file.read_bytes() == alone.file.read_bytes()
+    assert {path.suffix for path in tmp_path.iterdir()} == {".pte"}
+
+
+@pytest.mark.slow
 def test_fused_and_single_programs_score_alike_in_parallel_processes(
     spec, make_spec, lowered, loaded, samples, tmp_path
 ):
@@ -87,6 +99,16 @@ def test_fused_and_single_programs_score_alike_in_parallel_processes(
         ours = compare(program, engine.load(result.file), few)[1].confidences[name]
         assert np.abs(ours - scores).max() < 1e-3
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".pte"]
+
+
+@pytest.fixture
+def tiny():
+    def make(program):
+        torch.manual_seed(0)
+        head = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
+        return ProgramSpec(program, [nn.Conv2d(1, 2, 1).eval()], {}, head.eval(), {"head": 1.0}, (1, 4, 4))
+
+    return make
 
 
 def test_ids_are_refused_when_they_repeat(spec, tmp_path):
