@@ -17,11 +17,20 @@ if TYPE_CHECKING:
     from ebbtide.bundle import BundleDiff
     from ebbtide.runtime import BenchReport
 
+_PIPED_WIDTH = 250
+
+
+def _console() -> Console:
+    """As wide as the terminal; what goes to a file or another program is not broken into lines."""
+    found = Console()
+    return found if found.is_terminal else Console(width=_PIPED_WIDTH)
+
 
 def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index == 0 else "right")
+        # Folded, not cut: names in tables are there to be copied into a recipe.
+        table.add_column(name, justify="left" if index == 0 else "right", overflow="fold")
     return table
 
 
@@ -30,13 +39,19 @@ def _row(table: Table, *cells: object) -> None:
     table.add_row(*(Text(str(cell)) for cell in cells))
 
 
+def _number(value: object) -> object:
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
 def built(result: BuildResult, tried: Sequence[Prediction]) -> None:
     """What the finished bundle said of a few samples, the one table of a build, then where everything lies."""
     from ebbtide.report import summary_table
 
     if tried:
         predicted(tried)
-    console = Console()
+    console = _console()
     console.print(summary_table(result.record))
     for name, folder in result.bundles.items():
         print(f"bundle  {name}: {folder}")
@@ -66,8 +81,8 @@ def inspected(found: Inspected) -> None:
         columns = list(found.rows[0])
         table = _table(*columns)
         for row in found.rows:
-            _row(table, *(f"{v:,}" if isinstance(v, int) else v for v in row.values()))
-        Console().print(table)
+            _row(table, *map(_number, row.values()))
+        _console().print(table)
     if found.svg:
         print(f"Drawn in {found.svg}")
 
@@ -82,7 +97,7 @@ def predicted(found: Sequence[Prediction]) -> None:
         ranked += [""] * (best - len(ranked))
         left_at = result.left_at.rpartition("/")[2]
         _row(table, one.name, *ranked, left_at, f"{result.times.total_us:,.0f} us")
-    Console().print(table)
+    _console().print(table)
     for reason in dict.fromkeys(f"{one.result.configuration}: {one.result.reason}" for one in found):
         print(f"configuration {reason}")
 
@@ -94,7 +109,7 @@ def benched(found: BenchReport) -> None:
         times = (one.total.p50_us, one.total.p90_us, one.total.iqr_us, one.preprocess.p50_us, one.session.p50_us)
         name = one.configuration if one.tier is None else f"tier {one.tier} ({one.configuration})"
         _row(table, name, *(f"{t:,.1f} us" for t in times))
-    Console().print(table)
+    _console().print(table)
     print(f"{found.samples} inputs, {found.rounds} rounds, {found.engine}, {found.machine.cpu_model}")
 
 
@@ -112,5 +127,5 @@ def compared(found: BundleDiff) -> None:
     table = _table("file", "state", "bytes")
     for file in found.files:
         _row(table, file.path, file.state, f"{file.size_bytes:,}")
-    Console().print(table)
+    _console().print(table)
     print(f"{found.new_bytes:,} bytes are new; {found.new_xz_bytes:,} travel as xz ({found.full_xz_bytes:,} in full)")
