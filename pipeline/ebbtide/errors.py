@@ -148,6 +148,24 @@ CODES: dict[str, str] = {
     "api.interrupted": "The command was stopped; what was finished is kept and the same command continues.",
 }
 
+# What to do where the place that raises has nothing better to say: no error leaves its reader without a next step.
+_ADVICE = {
+    "recipe": "Correct the recipe; `ebb init` writes one with every key explained.",
+    "steps": "Make room, or choose another folder; the same command continues.",
+    "data": "Correct the data or the recipe's `data` section; `ebb check` looks at both without building.",
+    "device": "See devices/README.md for the profiles and what they hold.",
+    "model": "Correct the model or the recipe's `model` section; `ebb inspect` shows what was read.",
+    "exits": "Leave `exits` out to build without them, or correct the section.",
+    "engine": "Use the runtime that the manifest names, and check the bundle with `ebb verify`.",
+    "lowering": "Build again; if it stays, choose other `stages` or report the model.",
+    "profiling": "Measure again; leave --measurements out to do so.",
+    "search": "Loosen the `tiers` section, or start from a better model.",
+    "bundle": "Do not use this bundle: fetch it again from its source, or build it again.",
+    "runtime": "Check the bundle with `ebb verify`, and the input against the manifest's `model.input`.",
+    "report": "Run the build or the benchmark again with this version.",
+    "api": "Report it together with what the command printed.",
+}
+
 # Exit status by kind: 2 is bad input, 3 a check of ours that failed on good input, 1 a defect of ours.
 _STATUS = {"api.internal": 1, "api.interrupted": 130}
 _STATUS_BY_PACKAGE = {"lowering": 3}
@@ -161,7 +179,7 @@ class EbbtideError(Exception):
         message: what is wrong, one sentence with a capital first letter, the bad value in it.
         expected: what would have been right, if that is not plain from the message.
         found: what was there instead.
-        hint: what to do now.
+        hint: what to do now; left out, the general advice for errors of this package.
         place: where: ``file:line``, a JSON path, a node or tensor name.
         details: more facts for ``--json`` output; values must be JSON.
     """
@@ -183,7 +201,7 @@ class EbbtideError(Exception):
         self.message = message
         self.expected = expected
         self.found = found
-        self.hint = hint
+        self.hint = hint if hint is not None else _ADVICE[code.split(".", 1)[0]]
         self.place = place
         self.details = dict(details or {})
         super().__init__(str(self))
