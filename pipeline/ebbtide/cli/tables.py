@@ -34,6 +34,12 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _cell(value: object) -> object:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
 def _row(table: Table, *cells: object) -> None:
     # Text, because rich would read brackets in a user's names as markup.
     table.add_row(*(Text(str(cell)) for cell in cells))
@@ -60,7 +66,7 @@ def built(result: BuildResult, tried: Sequence[Prediction]) -> None:
 
 def checked(found: Checked) -> None:
     """What a check found."""
-    splits = ", ".join(f"{count} {name}" for name, count in found.splits.items())
+    splits = ", ".join(f"{found.splits[name]} {name}" for name in ("train", "select", "test"))
     stages = ", ".join(found.stages)
     accuracy = "trained by the build" if found.accuracy is None else f"{100 * found.accuracy:.2f} % on select"
     for label, value in (
