@@ -34,20 +34,14 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _cell(value: object) -> object:
-    if value is None:
-        return "-"
-    return f"{value:,}" if isinstance(value, int) else value
-
-
 def _row(table: Table, *cells: object) -> None:
     # Text, because rich would read brackets in a user's names as markup.
     table.add_row(*(Text(str(cell)) for cell in cells))
 
 
 def _number(value: object) -> object:
-    if isinstance(value, float):
-        return f"{value:.3f}"
+    if value is None:
+        return "-"
     return f"{value:,}" if isinstance(value, int) else value
 
 
