@@ -42,6 +42,8 @@ def _row(table: Table, *cells: object) -> None:
 def _number(value: object) -> object:
     if value is None:
         return "-"
+    if isinstance(value, float):
+        return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else value
 
 
