@@ -76,6 +76,9 @@ def build(project: Project, *, output: Path, measurements: Path | None = None) -
 
     profiles = tuple(load_profile(name) for name in project.recipe.devices)
     with storage_errors(output), busy_lock(output / ".build.lock", doing="building here"):
+        for left in output.glob(".*.new"):
+            # Of a build that was killed while it wrote a file; the lock says that nobody is writing now.
+            left.unlink()
         key = signing_key(project)
         backbone = lay_out(project)
         candidates = train_candidates(backbone)
