@@ -180,3 +180,35 @@ def test_init_writes_a_recipe_that_check_accepts(ebb: Ebb, tmp_path: Path) -> No
     assert checked["name"] == "mine"
     assert checked["input_shape"] == [3, 32, 32]
     assert "api.exists" in ebb("init", path, status=2)
+
+
+def test_check_warns_of_a_model_near_chance_and_not_of_a_good_one_with_two_classes(ebb: Ebb, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(
+        "import torch\n"
+        "class Net(torch.nn.Module):\n"
+        "    def __init__(self, gain):\n"
+        "        super().__init__()\n"
+        "        self.conv = torch.nn.Conv2d(1, 2, 1)\n"
+        "        self.conv.weight.data = torch.tensor([-gain, gain]).view(2, 1, 1, 1)\n"
+        "        self.conv.bias.data = torch.tensor([1e-3, 0.0])\n"
+        "        self.head = torch.nn.Linear(2, 2)\n"
+        "        self.head.weight.data, self.head.bias.data = torch.eye(2), torch.zeros(2)\n"
+        "    def forward(self, x):\n"
+        "        return self.head(torch.relu(self.conv(x)).mean((2, 3)))\n"
+        "def net(gain):\n"
+        "    return Net(float(gain))\n"
+    )
+    # One sample in ten is labelled wrong, so that a good model is right in less than all.
+    labels = np.arange(200) % 2
+    shown = np.where(np.arange(200) % 10 < 1, 1 - labels, labels)
+    noise = np.random.default_rng(0).integers(0, 40, (200, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "data.npz", images=(shown[:, None, None] * 200 + noise).astype(np.uint8), labels=labels)
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("model: {factory: 'net.py:net', trained: true, arguments: {gain: 1}}\ndata: {npz: data.npz}\n")
+    said = {}
+    for gain in (1, 0):
+        arguments = ["check", recipe, "--cache", tmp_path / "cache", "--set", f"model.arguments={{gain: {gain}}}"]
+        said[gain] = ebb.json(*arguments)
+    assert 0.8 < said[1]["accuracy"] < 1.0
+    assert not [one for one in said[1]["notices"] if "guess" in one]
+    assert [one for one in said[0]["notices"] if "guess" in one]

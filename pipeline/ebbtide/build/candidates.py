@@ -120,24 +120,22 @@ def _universal(backbone: Backbone, features: Path) -> float:
     """The model's own metric on select, said before anything else is built on it."""
     project, classes = backbone.project, backbone.classes
 
-    def compute() -> float:
-        from ebbtide.build.scores import metric_of
+    def compute() -> dict[str, Any]:
+        from ebbtide.model import chance_warning, metric_value
 
         logits, labels = np.load(features / "logits.npy", mmap_mode="r"), np.load(features / "labels.npy")
-        return metric_of(project.recipe.metric, logits.argmax(1), labels, classes)
+        metric = project.recipe.metric
+        value = metric_value(metric, logits.argmax(1), labels, classes=classes)
+        return {"value": value, "warning": chance_warning(value, labels, metric=metric, classes=classes)}
 
     inputs = {**backbone.identity(), **project.inputs("metric")}
-    value: float = project.json_step("universal", inputs, compute, code=("ebbtide.model.metric",))
+    found = project.json_step("universal", inputs, compute, code=("ebbtide.model.metric",))
+    value: float = found["value"]
     name = project.recipe.metric.replace("_", " ")
     count = backbone.facts["provenance"]["splits"]["select"]["count"]
     project.progress.say(f"Universal model: {name} {100 * value:.2f} % on {count} select samples")
-    if value < 2.0 / classes:
-        project.notice(
-            "warning",
-            "universal model",
-            f"its {name} of {100 * value:.2f} % is near chance ({100 / classes:.2f} %). The usual cause is a wrong "
-            "normalisation (data.input.mean and std) or another order of classes than the weights were trained with.",
-        )
+    if found["warning"] is not None:
+        project.notice("warning", "universal model", found["warning"])
     return value
 
 
