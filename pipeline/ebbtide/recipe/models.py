@@ -69,6 +69,11 @@ class TrainingSection(Section):
     device: Literal["auto", "cpu", "cuda"] = Field(
         default="auto", description="auto: CUDA where there is one, else the CPU"
     )
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="float32",
+        description="What layers compute in; weights and loss stay float32. auto: bfloat16 where the device has units "
+        "for it",
+    )
     seed: SharedSeed = Field(
         default=0, description="Seed of initial weights, order and augmentation; left out: the recipe's seed"
     )
