@@ -72,6 +72,7 @@ CODES: dict[str, str] = {
     "model.inputs": "The model does not take exactly one tensor.",
     "model.missing_library": "The library that the model comes from is not installed.",
     "model.not_classifier": "The model's output is not one row of logits for each sample.",
+    "model.order": "The order of a coupling group's units is no permutation of them.",
     "model.outputs": "The model puts out more than one tensor.",
     "model.recurrent": "The model has recurrent layers.",
     "model.training_device": "The device asked for training is not there.",
@@ -79,6 +80,15 @@ CODES: dict[str, str] = {
     "model.unknown_name": "timm or torchvision has no model of that name.",
     "model.unsafe_checkpoint": "The checkpoint carries code, or objects other than tensors, and was not loaded.",
     "model.unsupported_node": "The model's graph has a node that cannot be handled.",
+    "model.width": "A width is asked of a coupling group that does not exist, or one that the group cannot have.",
+    # saliency
+    "saliency.kind": "There is no importance score of that name.",
+    "saliency.nonfinite": "A loss, gradient or score of importance is NaN or infinite.",
+    "saliency.plan": "Gradients cannot be collected with these numbers of batches and samples, or on these classes.",
+    "saliency.statistics": "Gradient statistics are missing, damaged, or those of another model.",
+    "saliency.too_few": "There are too few samples for one batch of gradients.",
+    # nesting
+    "nesting.budgets": "The budgets of nested widths are not ascending numbers above 0 and at most the full cost.",
     # exits
     "exits.features": "An exit cannot be trained on the backbone's features.",
     "exits.unknown_type": "A recipe names an exit type that does not exist.",
@@ -102,6 +112,7 @@ CODES: dict[str, str] = {
     "profiling.record": "A file is not a record of measurements.",
     # search
     "search.floor": "No configuration reaches the floor that was asked for.",
+    "search.width": "A configuration of one width is used with records or a program of another.",
     # bundle
     "bundle.busy": "Another installation is writing to the same store.",
     "bundle.exists": "The place to write to holds something that is not a bundle of the same name.",
@@ -155,6 +166,8 @@ _ADVICE = {
     "data": "Correct the data or the recipe's `data` section; `ebb check` looks at both without building.",
     "device": "See devices/README.md for the profiles and what they hold.",
     "model": "Correct the model or the recipe's `model` section; `ebb inspect` shows what was read.",
+    "saliency": "Correct the `widths` section, or train the model longer; `ebb check` shows its accuracy.",
+    "nesting": "Correct the `widths` section; `ebb inspect --groups` shows what can shrink.",
     "exits": "Leave `exits` out to build without them, or correct the section.",
     "engine": "Use the runtime that the manifest names, and check the bundle with `ebb verify`.",
     "lowering": "Build again; if it stays, choose other `stages` or report the model.",

@@ -2,6 +2,7 @@
 
 from ebbtide.model.capture import capture
 from ebbtide.model.cost import Cost, NodeCost, cost
+from ebbtide.model.coupling import Coupling, Group, Member, Whole, Widths, coupling_groups, narrow, permute, slice_state
 from ebbtide.model.cuts import CutPoint, choose_cuts, cut_points
 from ebbtide.model.defaults import input_defaults
 from ebbtide.model.graph import Graph, set_training
@@ -13,25 +14,34 @@ from ebbtide.model.training import Epoch, History, train, training_device
 
 __all__ = [
     "Cost",
+    "Coupling",
     "CutPoint",
     "Epoch",
     "Graph",
+    "Group",
     "History",
+    "Member",
     "Metric",
     "NodeCost",
     "StagedGraph",
+    "Whole",
+    "Widths",
     "capture",
     "chance_warning",
     "choose_cuts",
     "cost",
+    "coupling_groups",
     "cut_points",
     "evaluate",
     "input_defaults",
     "load_model",
     "metric_value",
+    "narrow",
+    "permute",
     "predict",
     "restrict_head",
     "set_training",
+    "slice_state",
     "split",
     "train",
     "training_device",
