@@ -89,6 +89,11 @@ CODES: dict[str, str] = {
     "saliency.too_few": "There are too few samples for one batch of gradients.",
     # nesting
     "nesting.budgets": "The budgets of nested widths are not ascending numbers above 0 and at most the full cost.",
+    "nesting.dense_table": "A memory limit or measured time depends on too many widths at once.",
+    "nesting.file": "A stored nested network is damaged or is one of another model.",
+    "nesting.infeasible": "No widths meet a level's budget.",
+    "nesting.level": "There is no width of that name.",
+    "nesting.nothing_to_shrink": "No group of channels can be made smaller.",
     # exits
     "exits.features": "An exit cannot be trained on the backbone's features.",
     "exits.unknown_type": "A recipe names an exit type that does not exist.",

@@ -2,12 +2,13 @@
 
 from ebbtide.model.coupling.groups import Coupling, Group, Member, Whole, Widths, coupling_groups
 from ebbtide.model.coupling.narrowing import narrow, permute, slice_state
-from ebbtide.model.coupling.size import Polynomial, macs_by_node, parameters_of, peak_bytes_by_node
+from ebbtide.model.coupling.size import OperatorMacs, Polynomial, macs_by_node, parameters_of, peak_bytes_by_node
 
 __all__ = [
     "Coupling",
     "Group",
     "Member",
+    "OperatorMacs",
     "Polynomial",
     "Whole",
     "Widths",
