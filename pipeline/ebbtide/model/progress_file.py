@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from ebbtide.model.graph import Graph
 from ebbtide.steps import Progress, storage_errors, write_bytes
+
+
+class Stateful(Protocol):
+    """Whose tensors are kept."""
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """All that a continued run needs, by name; not copied."""
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copy back what `state` gave."""
 
 
 class TrainingFile:
@@ -26,13 +36,13 @@ class TrainingFile:
         self.path = path
         self.identity = identity
 
-    def write(self, graph: Graph, optimizer: torch.optim.Optimizer, epochs: list[dict[str, Any]]) -> None:
+    def write(self, trained: Stateful, optimizer: torch.optim.Optimizer, epochs: list[dict[str, Any]]) -> None:
         """Replace the file by the present state; at every moment it is whole.
 
         Raises:
             EbbtideError: ``steps.disk_full`` or ``steps.read_only``.
         """
-        tensors = {f"model/{name}": tensor for name, tensor in graph.state().items()}
+        tensors = {f"model/{name}": tensor for name, tensor in trained.state().items()}
         for index, parameter in enumerate(_parameters(optimizer)):
             for key, value in optimizer.state[parameter].items():
                 if isinstance(value, torch.Tensor):
@@ -42,8 +52,10 @@ class TrainingFile:
         with storage_errors(self.path.parent):
             write_bytes(self.path, data)
 
-    def restore(self, graph: Graph, optimizer: torch.optim.Optimizer, *, progress: Progress) -> list[dict[str, Any]]:
-        """Fill graph and optimiser from the file and return its history; an empty one where there is none to use.
+    def restore(
+        self, trained: Stateful, optimizer: torch.optim.Optimizer, *, progress: Progress
+    ) -> list[dict[str, Any]]:
+        """Fill trainee and optimiser from the file and return its history; an empty one where there is none to use.
 
         A damaged file, or one of another run, is not used, and that is said.
         """
@@ -60,7 +72,7 @@ class TrainingFile:
         if facts.get("identity") != self.identity:
             progress.say(f"The checkpoint {self.path.name} belongs to another training run; training starts over.")
             return []
-        graph.load({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
+        trained.load({n.removeprefix("model/"): t for n, t in tensors.items() if n.startswith("model/")})
         parameters = _parameters(optimizer)
         for name, tensor in tensors.items():
             if name.startswith("optimizer/"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ebbtide.data import Split
     from ebbtide.recipe import TrainingSection
 
+_CHECKED = 64  # steps between two looks at the loss
+
 
 @dataclass(frozen=True)
 class Epoch:
@@ -31,14 +33,20 @@ class Epoch:
     Args:
         epoch: from 0.
         loss: mean training loss of its batches (with label smoothing).
-        select: the metric on the select split after it, 0..1.
+        select: the metric on the select split after it, 0..1; of the widest level where there are several.
         learning_rate: of its last step.
+        levels: the metric of each nested level by its name; empty where there is one model only.
     """
 
     epoch: int
     loss: float
     select: float
     learning_rate: float
+    levels: dict[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON values; ``levels`` only where there are any."""
+        return {name: value for name, value in asdict(self).items() if name != "levels" or value}
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,28 @@ class History:
 
     def to_json(self) -> dict[str, Any]:
         """JSON values that do not depend on where a run was interrupted."""
-        return {"epochs": [asdict(epoch) for epoch in self.epochs], "device": self.device}
+        return {"epochs": [epoch.to_json() for epoch in self.epochs], "device": self.device}
+
+
+class Trainee(Protocol):
+    """What the loop trains: the parameters of a graph by some loss."""
+
+    graph: Graph
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """Everything that a continued run needs, by name; not copied."""
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copy back what `state` gave."""
+
+    def begin(self) -> None:
+        """Switch to training; called before each epoch, with the tensors where they stay for it."""
+
+    def accumulate(self, x: torch.Tensor, y: torch.Tensor, *, epoch: int, step: int) -> torch.Tensor:
+        """Set the parameters' gradients for one batch and return its mean loss, detached; they hold None before."""
+
+    def scores(self, select: Split, metric: Metric) -> tuple[float, dict[str, float]]:
+        """The metric on a split and, where there are several, that of each level by its name."""
 
 
 def training_device(name: str) -> torch.device:
@@ -78,6 +107,34 @@ def training_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def training_precision(name: str, device: torch.device) -> torch.dtype:
+    """What layers compute in; "auto" is bfloat16 where the device has units for it.
+
+    On a CPU those are AMX or the bfloat16 part of AVX-512: without them bfloat16 is slower than float32.
+    """
+    if name == "auto":
+        if device.type == "cuda":
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            found = torch.cpu.get_capabilities()
+            fast = bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+        name = "bfloat16" if fast else "float32"
+    return torch.bfloat16 if name == "bfloat16" else torch.float32
+
+
+@contextmanager
+def computing_in(dtype: torch.dtype, device: torch.device) -> Iterator[None]:
+    """Convolutions and products in this type; parameters and what they give stay as they are."""
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
+        yield
+
+
+def batch_on(x: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A batch on a device, images in channels_last order."""
+    x = x.to(device)
+    return x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+
+
 def train(
     graph: Graph,
     train: Split,
@@ -89,10 +146,6 @@ def train(
     progress: Progress = silent,
 ) -> History:
     """Train a graph in place; it ends in evaluation mode, on the CPU, with the weights of the last epoch.
-
-    Everything random follows from the seed and the number of the epoch, so a run that was killed and continues from
-    its checkpoint ends with the same bytes as one that was not (on one machine, with one number of threads).
-    A last batch of a single sample is left out, because batch norm cannot take it.
 
     Args:
         graph: the model.
@@ -106,67 +159,149 @@ def train(
     Raises:
         EbbtideError: ``model.training_diverged`` or ``model.training_device``.
     """
+    return fit(
+        _Single(graph, settings),
+        train,
+        select,
+        settings=settings,
+        metric=metric,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+class _Single:
+    """A graph that learns labels by itself."""
+
+    def __init__(self, graph: Graph, settings: TrainingSection) -> None:
+        self.graph = graph
+        self._settings = settings
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return self.graph.state()
+
+    def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        self.graph.load(state)
+
+    def begin(self) -> None:
+        self.graph.train()
+        self._device = self.graph.device
+        self._precision = training_precision(self._settings.precision, self._device)
+
+    def accumulate(self, x: torch.Tensor, y: torch.Tensor, *, epoch: int, step: int) -> torch.Tensor:
+        with computing_in(self._precision, self._device):
+            logits = self.graph(x)
+        loss = F.cross_entropy(logits.float(), y, label_smoothing=self._settings.label_smoothing)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def scores(self, select: Split, metric: Metric) -> tuple[float, dict[str, float]]:
+        return evaluate(self.graph, select, metric=metric), {}
+
+
+def fit(
+    trainee: Trainee,
+    train: Split,
+    select: Split,
+    *,
+    settings: TrainingSection,
+    metric: Metric,
+    label: str = "train",
+    identity: Mapping[str, Any] | None = None,
+    checkpoint: Path | None = None,
+    progress: Progress = silent,
+) -> History:
+    """The training loop: for the universal model and for everything else that tunes a graph's weights.
+
+    Everything random follows from the seed and the number of the epoch, so a run that was killed and continues from
+    its checkpoint ends with the same bytes as one that was not (on one machine, with one number of threads).
+    A last batch of a single sample is left out, because batch norm cannot take it. Where the loss or the weights stop
+    being numbers, the trainee goes back to the last good epoch, which the checkpoint holds too.
+
+    Args:
+        trainee: what is trained, in place; its graph ends in evaluation mode, on the CPU.
+        train: samples to learn from.
+        select: samples that the metric is shown on after each epoch; nothing is chosen by it.
+        settings: optimiser, schedule, seed and device.
+        metric: what to show.
+        label: the name of the progress task.
+        identity: JSON values that the run depends on beside settings, samples and shapes.
+        checkpoint: file that is written after each epoch and continued from; None keeps none.
+        progress: a task of batches, with loss, metric and seconds to go.
+
+    Raises:
+        EbbtideError: ``model.training_diverged`` or ``model.training_device``.
+    """
     from ebbtide.data import Augmentation
 
-    device = training_device(settings.device)
-    graph.to(device)
-    if len(graph.input_shape) == 3:
-        graph.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    graph, device = trainee.graph, training_device(settings.device)
+    place(graph, device)
     optimizer = _optimizer(graph, settings)
-    identity = digest_json(
-        {
-            "settings": settings.model_dump(mode="json"),
-            "samples": [*train.ids],
-            "state": {name: list(tensor.shape) for name, tensor in graph.state().items()},
-            "device": device.type,
-        }
-    )
-    file = TrainingFile(checkpoint, identity) if checkpoint else None
-    epochs = [Epoch(**epoch) for epoch in file.restore(graph, optimizer, progress=progress)] if file else []
+    facts = {
+        "settings": settings.model_dump(mode="json"),
+        "samples": [*train.ids],
+        "state": {name: list(tensor.shape) for name, tensor in trainee.state().items()},
+        "device": device.type,
+    }
+    file = TrainingFile(checkpoint, digest_json(facts | dict(identity or {}))) if checkpoint else None
+    epochs = [Epoch(**epoch) for epoch in file.restore(trainee, optimizer, progress=progress)] if file else []
     resumed_from = len(epochs)
     augmentation = Augmentation.from_section(settings.augmentation, seed=settings.seed)
     steps = math.ceil(len(train) / settings.batch_size)
-    with progress.task("train", total=settings.epochs * steps) as task, _repeatable(device):
+    with progress.task(label, total=settings.epochs * steps) as task, _repeatable(device):
         task.advance(resumed_from * steps)
         clock = time.monotonic()
         for number in range(resumed_from, settings.epochs):
-            torch.manual_seed(_epoch_seed(settings.seed, number))
-            loss = 0.0
+            good = {name: tensor.detach().clone() for name, tensor in trainee.state().items()}
+            torch.manual_seed(epoch_seed(settings.seed, number))
+            # Summed where it is computed: reading each batch's loss would make a GPU wait.
+            total = torch.zeros((), dtype=torch.float64, device=device)
             seen = 0
-            graph.train()
+            trainee.begin()
             batches = train.batches(
-                settings.batch_size, shuffle_seed=_epoch_seed(settings.seed, number), augmentation=augmentation
+                settings.batch_size, shuffle_seed=epoch_seed(settings.seed, number), augmentation=augmentation
             )
             for step, (x, y) in enumerate(batches):
                 if len(x) > 1:
                     _set_learning_rate(optimizer, settings, number + step / steps)
-                    loss += _step(graph, optimizer, x.to(device), y.to(device), settings) * len(x)
+                    optimizer.zero_grad(set_to_none=True)
+                    loss = trainee.accumulate(batch_on(x, device), y.to(device), epoch=number, step=step)
+                    optimizer.step()
+                    total += loss.double() * len(x)
                     seen += len(x)
+                if step % _CHECKED == _CHECKED - 1 and not math.isfinite(float(total)):
+                    break
                 task.advance(1, epoch=number + 1, epochs=settings.epochs)
-            loss /= max(seen, 1)
-            if not math.isfinite(loss):
+            if not math.isfinite(float(total)) or not _all_finite(trainee):
+                trainee.load(good)
+                _finish(graph)
                 raise _diverged(number, settings)
-            value = evaluate(graph, select, metric=metric)
-            epochs.append(Epoch(number, loss, value, optimizer.param_groups[0]["lr"]))
+            value, levels = trainee.scores(select, metric)
+            mean = float(total) / max(seen, 1)
+            epochs.append(Epoch(number, mean, value, optimizer.param_groups[0]["lr"], levels))
             if file:
-                file.write(graph, optimizer, [asdict(epoch) for epoch in epochs])
+                file.write(trainee, optimizer, [epoch.to_json() for epoch in epochs])
             spent = (time.monotonic() - clock) / (number + 1 - resumed_from)
-            task.advance(0, loss=loss, **{metric: value}, eta_s=round(spent * (settings.epochs - number - 1), 1))
-    graph.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    graph.to("cpu").eval()
+            eta_s = round(spent * (settings.epochs - number - 1), 1)
+            task.advance(0, loss=mean, **{metric: value, **levels}, eta_s=eta_s)
+    _finish(graph)
     return History(tuple(epochs), device.type, resumed_from)
 
 
-def _step(
-    graph: Graph, optimizer: torch.optim.Optimizer, x: torch.Tensor, y: torch.Tensor, settings: TrainingSection
-) -> float:
-    if x.dim() == 4:
-        x = x.contiguous(memory_format=torch.channels_last)
-    loss = F.cross_entropy(graph(x), y, label_smoothing=settings.label_smoothing)
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    return float(loss.detach())
+def place(graph: Graph, device: torch.device) -> None:
+    """Move a graph to where it is trained, image models in channels_last order."""
+    graph.to(device)
+    if len(graph.input_shape) == 3:
+        graph.module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _finish(graph: Graph) -> None:
+    graph.module.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    graph.to("cpu").eval()
+
+
+def _all_finite(trainee: Trainee) -> bool:
+    return all(bool(t.isfinite().all()) for t in trainee.state().values() if t.is_floating_point())
 
 
 def _optimizer(graph: Graph, settings: TrainingSection) -> torch.optim.Optimizer:
@@ -199,17 +334,19 @@ def _set_learning_rate(optimizer: torch.optim.Optimizer, settings: TrainingSecti
         group["lr"] = learning_rate(settings, epoch)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
+def epoch_seed(seed: int, epoch: int) -> int:
+    """The seed of everything random in one epoch."""
     return (seed * 1_000_003 + epoch) % 2**63
 
 
 def _diverged(epoch: int, settings: TrainingSection) -> EbbtideError:
+    kept = f"The weights of epoch {epoch} are kept." if epoch else "The weights are as before."
     return EbbtideError(
         "model.training_diverged",
         f"The loss became NaN or infinite in epoch {epoch + 1} of {settings.epochs}",
         place="training",
         hint=f"Lower learning_rate (now {settings.learning_rate:g}) or add warmup_epochs; look for extreme values "
-        "in the data.",
+        f"in the data. {kept}",
     )
 
 

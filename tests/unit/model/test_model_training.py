@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 from model_samples import SmallResNet, learnable, lively
+from safetensors.torch import load_file
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model import capture, chance_warning, evaluate, metric_value, train, training_device
-from ebbtide.model.training import learning_rate
+from ebbtide.model.training import learning_rate, training_precision
 from ebbtide.recipe import TrainingSection
 from ebbtide.steps import silent
 
@@ -42,6 +43,23 @@ class KillAfter:
         self.left -= count
         if self.left < 0:
             raise KilledError
+
+
+class Spoiling:
+    """A split whose samples are not numbers from some epoch on."""
+
+    def __init__(self, split, epoch):
+        self.split, self.left = split, epoch
+        self.ids = split.ids
+
+    def __len__(self):
+        return len(self.split)
+
+    def batches(self, size, **more):
+        factor = 1.0 if self.left else float("nan")
+        self.left -= 1
+        for x, y in self.split.batches(size, **more):
+            yield x * factor, y
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +140,39 @@ def test_train_refuses_when_loss_diverges(untrained):
         run(untrained, learning_rate=100.0, weight_decay=1.0, epochs=8)
     assert caught.value.code == "model.training_diverged"
     assert "learning_rate" in caught.value.hint
+
+
+def test_train_keeps_the_last_good_epoch_when_loss_diverges(untrained, tmp_path):
+    graph, file = untrained.copy(), tmp_path / "training.safetensors"
+    section = settings(learning_rate=0.0625)
+    with pytest.raises(EbbtideError, match="infinite in epoch 3") as caught:
+        train(
+            graph, Spoiling(learnable(65), 2), learnable(60, seed=1), settings=section, metric="accuracy",
+            checkpoint=file,
+        )  # fmt: skip
+    assert "0.0625" in caught.value.hint
+    assert "The weights of epoch 2 are kept" in caught.value.hint
+    kept = {name.removeprefix("model/"): t for name, t in load_file(file).items() if name.startswith("model/")}
+    assert all(torch.equal(tensor, kept[name]) for name, tensor in graph.state().items())
+    assert all(tensor.isfinite().all() for tensor in kept.values())
+    assert not graph.training
+
+
+def test_train_learns_in_bfloat16_with_float32_weights_when_asked(untrained):
+    graph, history = run(untrained, precision="bfloat16", epochs=30, warmup_epochs=1)
+    other, _ = run(untrained, epochs=30, warmup_epochs=1)
+    assert history.epochs[-1].select > 0.8
+    assert {t.dtype for t in graph.state().values() if t.is_floating_point()} == {torch.float32}
+    assert not torch.equal(graph.state()["fc.weight"], other.state()["fc.weight"])
+
+
+def test_training_precision_follows_the_processor_when_auto():
+    found = torch.cpu.get_capabilities()
+    units = bool(found.get("amx_bf16") or found.get("avx512_bf16"))
+    cpu = torch.device("cpu")
+    assert training_precision("auto", cpu) == (torch.bfloat16 if units else torch.float32)
+    assert training_precision("float32", cpu) == torch.float32
+    assert training_precision("bfloat16", cpu) == torch.bfloat16
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
