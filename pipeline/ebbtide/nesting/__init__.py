@@ -1,0 +1,31 @@
+"""Nested widths: one set of weights, several sizes, each a prefix of the next."""
+
+from ebbtide.nesting.knapsack import Factor, Found, Infeasible, Limit, Problem, Solution
+from ebbtide.nesting.levels import Ladder, Level, choose_levels, name_of_level, order_units
+from ebbtide.nesting.nested import Nested, extract
+from ebbtide.nesting.problem import LayerTimes, Rules, dense_input, problem_of
+from ebbtide.nesting.search import Order, search
+from ebbtide.nesting.uniform import uniform
+
+__all__ = [
+    "Factor",
+    "Found",
+    "Infeasible",
+    "Ladder",
+    "LayerTimes",
+    "Level",
+    "Limit",
+    "Nested",
+    "Order",
+    "Problem",
+    "Rules",
+    "Solution",
+    "choose_levels",
+    "dense_input",
+    "extract",
+    "name_of_level",
+    "order_units",
+    "problem_of",
+    "search",
+    "uniform",
+]
