@@ -84,7 +84,7 @@ def write_bundles(
     """Write, verify and prove a bundle for every profile; a bundle of a device that is gone is removed."""
     from ebbtide.bundle import open_bundle, write_bundle
 
-    project = programs.candidates.backbone.project
+    project = programs.project
     folder = output / "bundles"
     built = []
     for profile in profiles:
@@ -100,7 +100,7 @@ def write_bundles(
                 folder=target,
                 manifest_sha256=file_digest(target / "manifest.json"),
                 files=tuple((entry.path, entry.size) for entry in bundle.manifest.files),
-                xz_bytes=_packed_bytes(project, files),
+                xz_bytes=packed_bytes(project, files),
             )
         )
     _prove(programs, table, built[0], key)
@@ -116,7 +116,8 @@ def _host_latencies(table: Table, measurements: Measurements) -> dict[str, tuple
     return {name: (round(times[0]), round(times[1])) for name, times in found.items() if times is not None}
 
 
-def _packed_bytes(project: Project, files: Mapping[str, Path]) -> int:
+def packed_bytes(project: Project, files: Mapping[str, Path]) -> int:
+    """How long the files are as one xz stream, in their order."""
     digests = {name: project.store.digest(path) for name, path in files.items()}
 
     def compute() -> int:
@@ -140,11 +141,11 @@ def _prove(programs: Programs, table: Table, built: Built, key: PrivateKey) -> N
     """
     from ebbtide.bundle import open_unpacked
 
-    project = programs.candidates.backbone.project
+    project = programs.project
     inputs = {
         "manifest": built.manifest_sha256,
-        "programs": programs.main.sha256,
-        "data": programs.candidates.backbone.facts["digest"],
+        "programs": [one.program.sha256 for one in programs.widths],
+        "data": programs.universal.facts["digest"],
     }
 
     def compute() -> dict[str, Any]:
@@ -159,13 +160,14 @@ def _predict_all(programs: Programs, table: Table, bundle: Bundle) -> int:
     from ebbtide.runtime import Session
     from ebbtide.search import leaving
 
-    select = programs.candidates.backbone.dataset.select
-    records = Records.load(programs.records_file)
+    select = programs.universal.dataset.select
+    by_width = {one.width: Records.load(one.records_file) for one in programs.widths}
     count = min(PROOF_SAMPLES, len(select))
     session = Session(bundle, open_engine())
     try:
         for row in table.rows:
             session.switch(row.id)
+            records = by_width[row.width]
             rows = leaving(records, row.row(records.positions))
             promised = records.predictions[rows, np.arange(len(records))]
             for sample in range(count):

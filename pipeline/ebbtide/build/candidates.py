@@ -1,8 +1,9 @@
-"""Exits at every candidate position, their temperatures, and which of them are worth a boundary."""
+"""Exits at every candidate position of every width, their temperatures, and which of them are worth a boundary."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ GATE_SAMPLES = 512
 
 @dataclass(frozen=True)
 class Candidates:
-    """All exits that were trained, and what they and the head said of select.
+    """All exits that were trained on one width, and what they and the head said of select.
 
     Attributes:
         backbone: what they stand on; its stages number the positions.
@@ -35,7 +36,7 @@ class Candidates:
         temperatures: ``exit{position}`` and ``head``.
         macs: of each exit alone, by position.
         alone: accuracy of each exit on select if everybody left there.
-        universal: metric of the model without exits on select.
+        whole: metric of the width without exits on select.
         chosen: positions that the first choice of tiers uses.
         cut_off_macs: at each position, MACs of the backbone up to there and of its exit.
         records_file: eager records on select.
@@ -49,7 +50,7 @@ class Candidates:
     temperatures: dict[str, float]
     macs: dict[int, int]
     alone: dict[int, float]
-    universal: float
+    whole: float
     chosen: tuple[int, ...]
     cut_off_macs: tuple[float, ...]
     records_file: Path
@@ -57,10 +58,14 @@ class Candidates:
     features: dict[str, Path]
 
     @property
+    def width(self) -> str:
+        """The name of the width that they stand on."""
+        return self.backbone.width
+
+    @property
     def selected(self) -> int:
         """How many samples select has."""
-        count: int = self.backbone.facts["provenance"]["splits"]["select"]["count"]
-        return count
+        return self.backbone.universal.samples("select")
 
     def load_exit(self, position: int) -> Exit:
         """A trained exit in eval mode."""
@@ -69,27 +74,38 @@ class Candidates:
         return load_exit(_fresh_exit(self.backbone, position), self.exits[position] / "exit.safetensors")
 
 
-def train_candidates(backbone: Backbone) -> Candidates:
-    """Cache features, train an exit at every candidate position, fit temperatures, and choose positions on select."""
+def train_candidates(backbones: Sequence[Backbone]) -> tuple[Candidates, ...]:
+    """Train an exit at every candidate position of every width, fit temperatures, and choose positions on select.
+
+    The features of the widths differ, so each has exits and temperatures of its own. The positions are chosen over all
+    widths at once, because the tiers are.
+    """
+    trained = [_train_width(backbone) for backbone in backbones]
+    return tuple(
+        replace(one, chosen=positions) for one, positions in zip(trained, _choose_positions(trained), strict=True)
+    )
+
+
+def _train_width(backbone: Backbone) -> Candidates:
     positions = _positions(backbone)
     features = {name: cache_backbone(backbone, name, positions) for name in ("train", "select")}
-    universal = _universal(backbone, features["select"])
+    whole = _whole(backbone, features["select"])
     exits = {p: _train_one(backbone, p, features["train"]) for p in positions}
     fitted, records_file = _fit(backbone, exits, features)
-    counts = backbone.facts["provenance"]["splits"]
-    first = _choose_positions(backbone, records_file, fitted["exit_macs"])
+    macs = {int(p): m for p, m in fitted["exit_macs"].items()}
+    universal = backbone.universal
     return Candidates(
         backbone=backbone,
         positions=positions,
         exits=exits,
         temperatures=fitted["temperatures"],
-        macs={int(p): m for p, m in fitted["exit_macs"].items()},
+        macs=macs,
         alone={int(p): a for p, a in fitted["alone"].items()},
-        universal=universal,
-        chosen=tuple(first["positions"]),
-        cut_off_macs=tuple(first["cut_off_macs"]),
+        whole=whole,
+        chosen=(),
+        cut_off_macs=_cut_off_macs(backbone, positions, macs),
         records_file=records_file,
-        gate_extra=min(counts["train"]["count"], max(0, GATE_SAMPLES - counts["select"]["count"])),
+        gate_extra=min(universal.samples("train"), max(0, GATE_SAMPLES - universal.samples("select"))),
         features=features,
     )
 
@@ -108,7 +124,7 @@ def _positions(backbone: Backbone) -> tuple[int, ...]:
 
         raise EbbtideError(
             "recipe.conflict",
-            f"The model has no exit position {wrong[0]}",
+            f"The model{'' if backbone.is_widest else f' at width {backbone.width}'} has no exit position {wrong[0]}",
             expected=f"positions {known[0]} to {known[-1]}" if known else "a model with more than one stage",
             hint="Lower exits.positions, or ask for more stages; `ebb inspect` shows the stages.",
             place="exits.positions",
@@ -116,8 +132,8 @@ def _positions(backbone: Backbone) -> tuple[int, ...]:
     return tuple(section.positions)
 
 
-def _universal(backbone: Backbone, features: Path) -> float:
-    """The model's own metric on select, said before anything else is built on it."""
+def _whole(backbone: Backbone, features: Path) -> float:
+    """The metric of a width without exits on select, said before anything else is built on it."""
     project, classes = backbone.project, backbone.classes
 
     def compute() -> dict[str, Any]:
@@ -131,11 +147,12 @@ def _universal(backbone: Backbone, features: Path) -> float:
     inputs = {**backbone.identity(), **project.inputs("metric")}
     found = project.json_step("universal", inputs, compute, code=("ebbtide.model.metric",))
     value: float = found["value"]
+    subject = "universal model" if project.recipe.widths is None else f"width {backbone.width}"
     name = project.recipe.metric.replace("_", " ")
-    count = backbone.facts["provenance"]["splits"]["select"]["count"]
-    project.progress.say(f"Universal model: {name} {100 * value:.2f} % on {count} select samples")
+    count = backbone.universal.samples("select")
+    project.progress.say(f"{subject.capitalize()}: {name} {100 * value:.2f} % on {count} select samples")
     if found["warning"] is not None:
-        project.notice("warning", "universal model", found["warning"])
+        project.notice("warning", subject, found["warning"])
     return value
 
 
@@ -226,34 +243,38 @@ def _fresh_exit_macs(backbone: Backbone, position: int) -> int:
     return sum(p.numel() for p in _fresh_exit(backbone, position).classify.parameters() if p.dim() == 2)
 
 
-def _choose_positions(backbone: Backbone, records_file: Path, exit_macs: Mapping[str, int]) -> dict[str, Any]:
+def _choose_positions(trained: Sequence[Candidates]) -> list[tuple[int, ...]]:
     """Search on the eager records which exits the tiers would use; boundaries of all others are fused away."""
-    project = backbone.project
-    tiers = project.inputs("tiers", "metric")
-    inputs = {**backbone.identity(), **tiers, "records": project.store.digest(records_file)}
+    project = trained[0].backbone.project
+    inputs = {
+        "widths": [{**one.backbone.identity(), "records": project.store.digest(one.records_file)} for one in trained],
+        **project.inputs("tiers", "metric"),
+    }
 
-    def compute() -> dict[str, Any]:
-        from ebbtide.build.scores import choose
+    def compute() -> list[list[int]]:
+        from ebbtide.build.scores import Scorable, choose
         from ebbtide.exits import Records
 
-        records = Records.load(records_file)
-        costs = candidate_costs(backbone, exit_macs)
-        found = choose(records, costs, recipe=project.recipe, classes=backbone.classes, gate=None)
-        used = sorted({position for row in found.tiers for position, _ in found.rows[row].thresholds})
-        return {
-            "positions": used,
-            "cut_off_macs": [
-                m + costs.exits[p] for p, m in zip(records.positions, costs.reaching(records.positions), strict=False)
-            ],
-        }
+        scorable = [
+            Scorable(one.width, Records.load(one.records_file), candidate_costs(one.backbone, one.macs))
+            for one in trained
+        ]
+        found = choose(scorable, recipe=project.recipe, classes=trained[0].backbone.classes)
+        rows = [found.rows[index] for index in found.tiers]
+        return [sorted({p for row in rows if row.width == one.width for p, _ in row.thresholds}) for one in trained]
 
-    value: dict[str, Any] = project.json_step("positions", inputs, compute, code=("ebbtide.search", "ebbtide.exits"))
-    return value
+    found = project.json_step("positions", inputs, compute, code=("ebbtide.search", "ebbtide.exits"))
+    return [tuple(positions) for positions in found]
 
 
-def candidate_costs(backbone: Backbone, exit_macs: Mapping[str, int]) -> Costs:
+def _cut_off_macs(backbone: Backbone, positions: tuple[int, ...], exit_macs: Mapping[int, int]) -> tuple[float, ...]:
+    costs = candidate_costs(backbone, exit_macs)
+    return tuple(float(m) + costs.exits[p] for p, m in zip(positions, costs.reaching(positions), strict=False))
+
+
+def candidate_costs(backbone: Backbone, exit_macs: Mapping[int, int]) -> Costs:
     """MACs of stages, exits and head as the candidates' positions number them."""
     from ebbtide.search import Costs
 
     macs = [cost["macs"] for cost in backbone.layout["costs"]]
-    return Costs(stages=tuple(macs[:-1]), exits={int(p): m for p, m in exit_macs.items()}, head=macs[-1])
+    return Costs(stages=tuple(macs[:-1]), exits=dict(exit_macs), head=macs[-1])

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ebbtide.build.backbone import fresh_graph, lay_out, prepare_data
+from ebbtide.build.backbone import lay_out
 from ebbtide.build.candidates import train_candidates
 from ebbtide.build.project import Project, read_json
+from ebbtide.build.universal import fresh_graph, make_universal, prepare_data
+from ebbtide.build.widths import check_widths
 from ebbtide.steps import storage_errors, write_bytes
 
 
@@ -19,19 +21,21 @@ def check_project(project: Project) -> dict[str, Any]:
     for name in project.recipe.devices:
         load_profile(name)
     facts = read_json(prepare_data(project) / "dataset.json")
+    check_widths(project, facts)
     graph = fresh_graph(project, facts).eval()
     found = cost(graph.module, graph.input_shape)
     accuracy = None
     if not project.recipe.trains_model:
         bare = Project(
-            recipe=project.recipe.model_copy(update={"exits": None}),
+            recipe=project.recipe.model_copy(update={"exits": None, "widths": None}),
             text=project.text,
             store=project.store,
             allow_code=project.allow_code,
             progress=project.progress,
             notices=project.notices,
         )
-        accuracy = train_candidates(lay_out(bare)).universal
+        (only,) = train_candidates([lay_out(make_universal(bare))])
+        accuracy = only.whole
     return {
         "name": project.recipe.name,
         "classes": tuple(facts["classes"]),

@@ -7,39 +7,43 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebbtide.build.programs import Programs
+from ebbtide.build.programs import Programs, WidthProgram
+from ebbtide.errors import EbbtideError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ebbtide.build.scores import Scorable
     from ebbtide.exits import Records
     from ebbtide.model import Metric
     from ebbtide.search import Costs, Score
 
 DENSE = "dense"
-"""The configuration without exits; it always ships, as a tier or beside them."""
+"""A width's configuration without exits; it always ships, as a tier or beside them."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One configuration: its thresholds by position in the program, and what it promises on select.
+    """One configuration: its thresholds by position in its width's program, and what it promises on select.
 
     Attributes:
-        id: ``c0``, ``c1``, ... or `DENSE`.
+        id: ``c0``, ``c1``, ... or `DENSE`, with the width in front (``w50-c3``) where it is not the widest.
+        width: whose program it runs; its thresholds mean nothing in another.
         thresholds: of the exits in its path.
         value: metric on select.
         mean_macs: on select.
-        shares: where the samples of select leave; all exits of the program, the head last.
+        shares: where the samples of select leave; all exits of the width's program, the head last.
     """
 
     id: str
+    width: str
     thresholds: dict[int, float]
     value: float
     mean_macs: float
     shares: tuple[float, ...]
 
     def row(self, positions: tuple[int, ...]) -> NDArray[np.float32]:
-        """Thresholds as the search writes them."""
+        """Thresholds as the search writes them, for records of its own width."""
         from ebbtide.search import OFF
 
         return np.array([self.thresholds.get(p, OFF) for p in positions], dtype=np.float32)
@@ -64,16 +68,16 @@ class Table:
 
 def choose_table(programs: Programs) -> Table:
     """Search thresholds for good, on the programs' own records of select."""
-    project = programs.candidates.backbone.project
+    project = programs.project
     inputs = {
-        "records": project.store.digest(programs.records_file),
-        "macs": programs.macs,
+        "widths": [[one.width, project.store.digest(one.records_file), one.macs] for one in programs.widths],
         **project.inputs("tiers", "metric"),
     }
     content = project.json_step("table", inputs, lambda: _search(programs), code=("ebbtide.search", "ebbtide.exits"))
     rows = tuple(
         Row(
             id=row["id"],
+            width=row["width"],
             thresholds={int(p): t for p, t in row["thresholds"].items()},
             value=row["value"],
             mean_macs=row["mean_macs"],
@@ -96,33 +100,40 @@ def program_costs(macs: dict[str, int]) -> Costs:
     )
 
 
-def score_row(records: Records, macs: dict[str, int], row: Row, *, metric: Metric, classes: int) -> Score:
-    """A configuration's exact score on any records of its program."""
+def score_row(records: Records, program: WidthProgram, row: Row, *, metric: Metric, classes: int) -> Score:
+    """A configuration's exact score on any records of its width's program.
+
+    Raises:
+        EbbtideError: ``search.width`` if the configuration belongs to another width.
+    """
     from ebbtide.search import score
 
-    return score(records, program_costs(macs), row.row(records.positions), metric=metric, classes=classes)
+    if row.width != program.width:
+        raise EbbtideError(
+            "search.width",
+            f"Configuration {row.id} cannot be scored on another width's program",
+            expected=row.width,
+            found=program.width,
+        )
+    return score(records, program_costs(program.macs), row.row(records.positions), metric=metric, classes=classes)
 
 
 def _search(programs: Programs) -> dict[str, Any]:
     from ebbtide.build.scores import choose
-    from ebbtide.exits import Records
 
-    backbone = programs.candidates.backbone
-    recipe = backbone.project.recipe
-    everything = Records.load(programs.records_file)
-    select = everything.first(backbone.facts["provenance"]["splits"]["select"]["count"])
     found = choose(
-        select,
-        program_costs(programs.macs),
-        recipe=recipe,
-        classes=backbone.classes,
-        gate=list(everything.confidences[:-1]),
+        [_scorable(one) for one in programs.widths],
+        recipe=programs.project.recipe,
+        classes=programs.universal.classes,
     )
-    ids = [DENSE if not row.thresholds else f"c{index}" for index, row in enumerate(found.rows)]
+    widest = programs.widest.width
+    names = [DENSE if not row.thresholds else f"c{index}" for index, row in enumerate(found.rows)]
+    ids = [n if row.width == widest else f"{row.width}-{n}" for n, row in zip(names, found.rows, strict=True)]
     return {
         "rows": [
             {
                 "id": name,
+                "width": row.width,
                 "thresholds": {str(p): t for p, t in row.thresholds},
                 "value": row.score.value,
                 "mean_macs": row.score.mean_cost,
@@ -133,3 +144,16 @@ def _search(programs: Programs) -> dict[str, Any]:
         "tiers": [ids[index] for index in found.tiers],
         "points": [[c.score.value, c.score.mean_cost] for c in found.scored],
     }
+
+
+def _scorable(one: WidthProgram) -> Scorable:
+    from ebbtide.build.scores import Scorable
+    from ebbtide.exits import Records
+
+    everything = Records.load(one.records_file)
+    return Scorable(
+        width=one.width,
+        records=everything.first(one.candidates.selected),
+        costs=program_costs(one.macs),
+        gate=list(everything.confidences[:-1]),
+    )

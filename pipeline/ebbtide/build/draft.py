@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.build.choice import Row, Table
+from ebbtide.build.choice import DENSE, Row, Table
 from ebbtide.build.programs import Program, Programs
 
 if TYPE_CHECKING:
@@ -61,21 +61,21 @@ def draft_bundle(
     """
     from ebbtide.bundle import BundleDraft, ConfigurationEntry, DeviceEntry, ModelEntry, PathStep, RuntimeEntry
 
-    backbone = programs.candidates.backbone
-    recipe, facts = backbone.project.recipe, backbone.facts
-    selected = programs.candidates.selected
+    recipe, facts = programs.project.recipe, programs.universal.facts
+    selected = programs.universal.samples("select")
     configurations = [
         ConfigurationEntry(
             id=row.id,
-            path=path_of(programs.main, row),
+            path=path_of(programs.of(row.width).program, row),
             expected=_expected(programs, row, profile.id, selected, evaluation, latencies),
         )
         for row in table.rows
     ]
-    included = [programs.main]
+    # The widest first: in one stream the narrower ones then repeat what is there already.
+    included = [(one.program, one.width) for one in programs.widths]
     if with_reference:
-        included.append(programs.dense)
-        dense_row = next(row for row in table.rows if not row.thresholds)
+        included.append((programs.dense, programs.widest.width))
+        dense_row = next(row for row in table.rows if row.id == DENSE)
         configurations.append(
             ConfigurationEntry(
                 id=REFERENCE,
@@ -93,11 +93,11 @@ def draft_bundle(
         model=ModelEntry(
             classes=tuple(facts["classes"]), universal_classes=len(facts["universal_classes"]), input=_input(facts)
         ),
-        programs=tuple(_program(program) for program in included),
+        programs=tuple(_program(program, width) for program, width in included),
         configurations=tuple(configurations),
         tiers=table.tiers,
     )
-    return draft, {file_of(program): program.file for program in included}
+    return draft, {file_of(program): program.file for program, _ in included}
 
 
 def rehearse(programs: Programs, table: Table, *, profile: Profile) -> Rehearsal:
@@ -105,7 +105,7 @@ def rehearse(programs: Programs, table: Table, *, profile: Profile) -> Rehearsal
     from ebbtide.bundle import BundleDraft, FileEntry, Manifest, PayloadEntry
 
     draft, files = draft_bundle(programs, table, profile=profile, with_reference=True)
-    included = {file_of(program): program for program in (programs.main, programs.dense)}
+    included = {file_of(program): program for program in programs.all}
     manifest = Manifest(
         **{name: getattr(draft, name) for name in BundleDraft.model_fields},
         created="1970-01-01T00:00:00Z",
@@ -154,17 +154,17 @@ def _expected(
         test=Scored(accuracy=evaluation.configurations[row.id]["value"], n=evaluation.n) if evaluation else None,
         mean_macs=round(row.mean_macs),
         latency_us=LatencyEntry(p50=measured[0], p90=measured[1], measured_on=profile) if measured else None,
-        peak_bytes=peak_bytes(programs.main, row),
+        peak_bytes=peak_bytes(programs.of(row.width).program, row),
         energy_uj=None,
     )
 
 
-def _program(program: Program) -> Any:
+def _program(program: Program, width: str) -> Any:
     from ebbtide.bundle import ProgramEntry
 
     return ProgramEntry(
         id=program.id,
-        width="w100",
+        width=width,
         precision="float32",
         processor="cpu",
         format="pte",

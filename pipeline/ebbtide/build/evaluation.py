@@ -27,7 +27,8 @@ class Evaluation:
         dense_select: the same on select.
         n: samples of test.
         classes: rows with ``name``, ``n``, ``accuracy`` by configuration id, ``dense``.
-        reliability: by exit and head: bins with ``n``, ``probability``, ``accuracy``.
+        reliability: by exit and head, with the width in front where it is not the widest: bins with ``n``,
+            ``probability``, ``accuracy``.
         openings: how many different choices the test split was ever opened for.
     """
 
@@ -42,21 +43,21 @@ class Evaluation:
 
 def evaluate_on_test(programs: Programs, table: Table) -> Evaluation:
     """Open the test split for the choices made, run the programs over it, and score every configuration."""
-    backbone = programs.candidates.backbone
-    project = backbone.project
-    choices = {"table": table.content, "programs": [programs.main.sha256, programs.dense.sha256]}
-    inputs = {**choices, "data": backbone.facts["digest"], **project.inputs("metric")}
+    universal, project = programs.universal, programs.project
+    choices = {"table": table.content, "programs": [program.sha256 for program in programs.all]}
+    inputs = {**choices, "data": universal.facts["digest"], **project.inputs("metric")}
 
     def produce(folder: Path, _: Path) -> None:
         from ebbtide.build.recording import record_program
         from ebbtide.data import FrozenChoices
 
-        test = backbone.dataset.test.open(FrozenChoices.of(choices))
-        for name, program in (("main", programs.main), ("dense", programs.dense)):
+        # Opened once, for all widths together.
+        test = universal.dataset.test.open(FrozenChoices.of(choices))
+        for program in programs.all:
             loaded = open_engine().load(program.file)
             records = record_program(loaded, [test], label=f"Testing {program.id}", progress=project.progress)
             loaded.close()
-            records.save(folder / f"{name}.npz")
+            records.save(folder / f"{program.id}.npz")
         write_json(folder / "evaluation.json", _scores(programs, table, folder))
 
     folder = project.step(
@@ -65,7 +66,7 @@ def evaluate_on_test(programs: Programs, table: Table) -> Evaluation:
     found = read_json(folder / "evaluation.json")
     from ebbtide.data.seal import read_opening_log
 
-    openings = len(set(read_opening_log(project.store.root / "openings" / backbone.data.name)))
+    openings = len(set(read_opening_log(project.store.root / "openings" / universal.data.name)))
     if openings > 1:
         project.notice(
             "warning",
@@ -80,42 +81,51 @@ def _scores(programs: Programs, table: Table, folder: Path) -> dict[str, Any]:
     from ebbtide.build.scores import metric_of
     from ebbtide.exits import Records
 
-    backbone = programs.candidates.backbone
-    metric, names = backbone.project.recipe.metric, backbone.facts["classes"]
-    main, dense = Records.load(folder / "main.npz"), Records.load(folder / "dense.npz")
+    metric, names = programs.project.recipe.metric, programs.universal.facts["classes"]
+    records = {one.width: Records.load(folder / f"{one.program.id}.npz") for one in programs.widths}
+    dense = Records.load(folder / f"{programs.dense.id}.npz")
     select = Records.load(programs.dense_records_file)
     configurations, right = {}, {}
     for row in table.rows:
-        found = score_row(main, programs.macs, row, metric=metric, classes=len(names))
+        mine = records[row.width]
+        found = score_row(mine, programs.of(row.width), row, metric=metric, classes=len(names))
         configurations[row.id] = {
             "value": found.value,
             "shares": list(found.shares),
             "mean_macs": found.mean_cost,
         }
-        right[row.id] = _right(main, row.row(main.positions))
+        right[row.id] = _right(mine, row.row(mine.positions))
     dense_right = dense.predictions[-1] == dense.labels
     classes = []
     for index, name in enumerate(names):
-        mine = dense.labels == index
-        if not mine.any():
+        those = dense.labels == index
+        if not those.any():
             continue
         classes.append(
             {
                 "name": name,
-                "n": int(mine.sum()),
-                "accuracy": {key: float(values[mine].mean()) for key, values in right.items()},
-                "dense": float(dense_right[mine].mean()),
+                "n": int(those.sum()),
+                "accuracy": {key: float(values[those].mean()) for key, values in right.items()},
+                "dense": float(dense_right[those].mean()),
             }
         )
-    labels = [f"exit{p}" for p in main.positions] + ["head"]
     return {
         "configurations": configurations,
         "dense_value": metric_of(metric, dense.predictions[-1], dense.labels, len(names)),
         "dense_select": metric_of(metric, select.predictions[-1], select.labels, len(names)),
         "n": len(dense),
         "classes": classes,
-        "reliability": {name: _bins(main, row) for row, name in enumerate(labels)},
+        "reliability": {
+            place_name(programs, width, name): _bins(mine, row)
+            for width, mine in records.items()
+            for row, name in enumerate([*(f"exit{p}" for p in mine.positions), "head"])
+        },
     }
+
+
+def place_name(programs: Programs, width: str, method: str) -> str:
+    """What a report calls an exit or head: its method, with the width in front where it is not the widest."""
+    return method if width == programs.widest.width else f"{width}/{method}"
 
 
 def _right(records: Records, thresholds: Any) -> Any:

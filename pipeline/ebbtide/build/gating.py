@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ebbtide.build.choice import Table
-from ebbtide.build.programs import Program, Programs, open_engine, program_spec
+from ebbtide.build.programs import Job, Program, Programs, open_engine
 from ebbtide.build.project import LOWERING
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Samples = tuple[NDArray[np.float32], list[str]]
+
 MOST_SAMPLES = 1024
 
 
 def pass_gate(programs: Programs, table: Table) -> list[dict[str, Any]]:
-    """Hold both programs against the eager model under every configuration (architecture, decision 4).
+    """Hold every program against its eager model under all of its configurations (architecture, decision 4).
 
     Returns:
         For each program what the report shows of its gate.
@@ -25,30 +29,38 @@ def pass_gate(programs: Programs, table: Table) -> list[dict[str, Any]]:
     Raises:
         EbbtideError: ``lowering.gate`` naming method, sample and the two values.
     """
-    return [_pass_one(programs, table, program) for program in (programs.main, programs.dense)]
+    samples = functools.cache(lambda: _samples(programs))
+    found = []
+    for one in programs.widths:
+        configurations = {row.id: row.thresholds for row in table.rows if row.width == one.width}
+        job = Job(one.candidates, one.program.id, one.candidates.chosen)
+        found.append(_pass_one(job, one.program, configurations, samples))
+    dense = programs.dense
+    job = Job(programs.widest.candidates, dense.id, None)
+    return [*found, _pass_one(job, dense, {dense.id: {}}, samples)]
 
 
-def _pass_one(programs: Programs, table: Table, program: Program) -> dict[str, Any]:
-    backbone = programs.candidates.backbone
+def _pass_one(
+    job: Job, program: Program, configurations: dict[str, dict[int, float]], samples_of: Callable[[], Samples]
+) -> dict[str, Any]:
+    backbone = job.candidates.backbone
     project = backbone.project
-    is_main = program is programs.main
-    configurations = {row.id: row.thresholds for row in table.rows} if is_main else {program.id: {}}
     inputs = {
         **backbone.identity(),
         "program": program.sha256,
         "configurations": {name: {str(p): t for p, t in found.items()} for name, found in configurations.items()},
         "samples": MOST_SAMPLES,
-        "extra": programs.candidates.gate_extra,
+        "extra": job.candidates.gate_extra,
     }
 
     def compute() -> dict[str, Any]:
         from ebbtide.lowering.gate import MINIMUM_SAMPLES, TOLERANCE, gate
 
-        samples, ids = _samples(programs)
+        samples, ids = samples_of()
         loaded = open_engine().load(program.file)
         try:
             report = gate(
-                program_spec(programs.candidates, program.id),
+                job.spec(),
                 loaded,
                 samples,
                 configurations=configurations,
@@ -74,13 +86,13 @@ def _pass_one(programs: Programs, table: Table, program: Program) -> dict[str, A
     return found
 
 
-def _samples(programs: Programs) -> tuple[NDArray[np.float32], list[str]]:
-    """Samples of select, and of train where select has too few."""
-    dataset = programs.candidates.backbone.dataset
+def _samples(programs: Programs) -> Samples:
+    """Samples of select, and of train where select has too few, with their ids."""
+    dataset = programs.universal.dataset
     count = min(MOST_SAMPLES, len(dataset.select))
     parts = [dataset.select.tensor(np.arange(count)).numpy()]
     ids = list(dataset.select.ids[:count])
-    extra = programs.candidates.gate_extra
+    extra = programs.widest.candidates.gate_extra
     if extra:
         parts.append(dataset.train.tensor(np.arange(extra)).numpy())
         ids += dataset.train.ids[:extra]

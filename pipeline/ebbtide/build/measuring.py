@@ -54,15 +54,15 @@ class Measurements:
 
 
 def measure_host(programs: Programs, table: Table, *, host: Profile, given: Path | None) -> Measurements:
-    """Time methods, configurations and the one-method reference in one interleaved run; or take a record.
+    """Time methods, configurations and the one-method reference of all widths in one interleaved run; or take a record.
 
     Raises:
         EbbtideError: ``profiling.record`` if the given record is none, or is of other programs or configurations.
     """
-    project = programs.candidates.backbone.project
+    project = programs.project
     wanted = {
-        "programs": sorted({programs.main.sha256, programs.dense.sha256}),
-        "table": {"rows": [[r.id, r.thresholds] for r in table.rows], "tiers": list(table.tiers)},
+        "programs": sorted({program.sha256 for program in programs.all}),
+        "table": {"rows": [[r.id, r.width, r.thresholds] for r in table.rows], "tiers": list(table.tiers)},
     }
     wanted = same_json(wanted)
     if given is not None:
@@ -104,26 +104,27 @@ def _measure(programs: Programs, table: Table, host: Profile) -> dict[str, Any]:
     from ebbtide.profiling import Plan, Target, compare, measure, method_call, path_call
     from ebbtide.runtime import Session, bench
 
-    project = programs.candidates.backbone.project
-    select = programs.candidates.backbone.dataset.select
+    project, select = programs.project, programs.universal.dataset.select
     engine = open_engine()
     rehearsal = rehearse(programs, table, profile=host)
-    loaded = {program.id: engine.load(program.file) for program in (programs.main, programs.dense)}
+    loaded = {program.id: engine.load(program.file) for program in programs.all}
     sample = select.tensor([0]).numpy()
     methods = measure(
-        [Target(loaded[p.id], p.sha256) for p in (programs.main, programs.dense)],
+        [Target(loaded[p.id], p.sha256) for p in programs.all],
         sample=sample,
         engine=engine.name,
         progress=project.progress,
     )
-    whole = [(loaded[programs.main.id], m) for m in _without_exits(programs.main)]
+    widest = programs.widest.program
+    whole = [(loaded[widest.id], m) for m in _without_exits(widest)]
     reference = method_call(loaded[programs.dense.id], programs.dense.methods[0]["name"], sample)
     boundary = compare(path_call(whole, sample), reference, plan=Plan(10, 30, 20, 2), progress=project.progress)
     for program in loaded.values():
         program.close()
     session = Session(rehearsal, engine)
     try:
-        chosen = list(dict.fromkeys([*table.tiers, "dense", REFERENCE]))
+        plain = [row.id for row in table.rows if not row.thresholds]
+        chosen = list(dict.fromkeys([*table.tiers, *plain, REFERENCE]))
         images = [select.pixels[i] for i in range(min(SAMPLES, len(select)))]
         timed = bench(session, images, configurations=chosen, rounds=ROUNDS, progress=project.progress)
     finally:

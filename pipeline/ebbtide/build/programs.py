@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.build.candidates import Candidates
 from ebbtide.build.project import LOWERING, Project, read_json
+from ebbtide.build.universal import Universal
 from ebbtide.steps import storage_errors, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from ebbtide.engine import Engine
     from ebbtide.lowering import LoweredProgram, ProgramSpec
 
-MAIN, DENSE = "w100-f32-cpu", "w100-f32-cpu-dense"
 BACKEND = "xnnpack"
 THREADS = 1
 """One thread: what a phone's scheduler gives a background classifier, and the steadiest thing to measure."""
@@ -43,29 +43,74 @@ class Program:
 
 
 @dataclass(frozen=True)
-class Programs:
-    """What was lowered, and what it says of select.
+class WidthProgram:
+    """The program of one width, and what it says of select.
 
     Attributes:
         candidates: what it was made from; program position i is candidate position ``candidates.chosen[i]``.
-        main: methods by stage, exit and head.
-        dense: the one-method reference.
-        records_file: the main program's records of select, then of the gate's samples of train.
+        program: methods by stage, exit and head.
+        records_file: its records of select, then of the gate's samples of train.
+    """
+
+    candidates: Candidates
+    program: Program
+    records_file: Path
+
+    @property
+    def width(self) -> str:
+        """Its name."""
+        return self.candidates.width
+
+    @property
+    def macs(self) -> dict[str, int]:
+        """MACs of the program's methods by name."""
+        return {method["name"]: method["macs"] for method in self.program.methods}
+
+
+@dataclass(frozen=True)
+class Programs:
+    """What was lowered.
+
+    Attributes:
+        widths: a program for each, the widest first.
+        dense: the widest in one method, the reference of every report.
         dense_records_file: the dense program's records of select.
         threads: of the engine.
     """
 
-    candidates: Candidates
-    main: Program
+    widths: tuple[WidthProgram, ...]
     dense: Program
-    records_file: Path
     dense_records_file: Path
     threads: int
 
     @property
-    def macs(self) -> dict[str, int]:
-        """MACs of the main program's methods by name."""
-        return {method["name"]: method["macs"] for method in self.main.methods}
+    def widest(self) -> WidthProgram:
+        """The program of the whole network."""
+        return self.widths[0]
+
+    @property
+    def universal(self) -> Universal:
+        """The model and the data that all of this comes from."""
+        return self.widest.candidates.backbone.universal
+
+    @property
+    def project(self) -> Project:
+        """The build."""
+        return self.universal.project
+
+    @property
+    def all(self) -> tuple[Program, ...]:
+        """Every program, the reference last."""
+        return (*(one.program for one in self.widths), self.dense)
+
+    def of(self, width: str) -> WidthProgram:
+        """The program of a width."""
+        return next(one for one in self.widths if one.width == width)
+
+
+def program_id(width: str) -> str:
+    """The name of a width's program: width, number format and processor."""
+    return f"{width}-f32-cpu"
 
 
 def open_engine() -> Engine:
@@ -75,23 +120,29 @@ def open_engine() -> Engine:
     return ExecuTorchEngine(threads=THREADS)
 
 
-def lower_programs(candidates: Candidates, profiles: Sequence[Profile]) -> Programs:
-    """Lower the main and the dense program in parallel processes, and record what they say of select.
+def lower_programs(candidates: Sequence[Candidates], profiles: Sequence[Profile]) -> Programs:
+    """Lower a program for each width and the dense one in parallel processes, and record what they say of select.
+
+    Args:
+        candidates: of every width, the widest first.
+        profiles: the devices.
 
     Raises:
         EbbtideError: ``lowering.*``.
     """
-    project = candidates.backbone.project
+    project, widest = candidates[0].backbone.project, candidates[0]
     _say_sharing(project, profiles)
-    main, dense = _lower_all(candidates, (MAIN, DENSE))
-    for program in (main, dense):
+    jobs = [Job(one, program_id(one.width), one.chosen) for one in candidates]
+    *programs, dense = lower_all([*jobs, Job(widest, f"{program_id(widest.width)}-dense", None)])
+    for program in (*programs, dense):
         _say_delegation(project, program)
     return Programs(
-        candidates=candidates,
-        main=main,
+        widths=tuple(
+            WidthProgram(one, program, _record(one, program, extra=one.gate_extra))
+            for one, program in zip(candidates, programs, strict=True)
+        ),
         dense=dense,
-        records_file=_record(candidates, main, extra=candidates.gate_extra),
-        dense_records_file=_record(candidates, dense, extra=0),
+        dense_records_file=_record(widest, dense, extra=0),
         threads=THREADS,
     )
 
@@ -99,7 +150,7 @@ def lower_programs(candidates: Candidates, profiles: Sequence[Profile]) -> Progr
 def _say_sharing(project: Project, profiles: Sequence[Profile]) -> None:
     if len(profiles) > 1:
         names = ", ".join(profile.id for profile in profiles)
-        project.notice("choice", "programs", f"one program serves {names}: float32 on the CPU through XNNPACK")
+        project.notice("choice", "programs", f"the same programs serve {names}: float32 on the CPU through XNNPACK")
 
 
 def _say_delegation(project: Project, program: Program) -> None:
@@ -114,85 +165,98 @@ def _say_delegation(project: Project, program: Program) -> None:
             )
 
 
-def _lower_all(candidates: Candidates, names: Sequence[str]) -> list[Program]:
+@dataclass(frozen=True)
+class Job:
+    """A program to lower.
+
+    Attributes:
+        candidates: its width, with exits and temperatures.
+        id: its name.
+        chosen: positions of the exits it has; None for one method that holds everything.
+    """
+
+    candidates: Candidates
+    id: str
+    chosen: tuple[int, ...] | None
+
+    def spec(self) -> ProgramSpec:
+        """What it is lowered from: the graph cut at the positions in use, their exits, temperatures."""
+        from ebbtide.lowering import ProgramSpec
+        from ebbtide.model import split
+
+        candidates, backbone = self.candidates, self.candidates.backbone
+        chosen = self.chosen or ()
+        staged = split(backbone.graph, [backbone.cuts[p] for p in chosen], clone=True)
+        temperatures = {f"exit{i}": candidates.temperatures[f"exit{p}"] for i, p in enumerate(chosen)}
+        spec = ProgramSpec(
+            id=self.id,
+            stages=staged.stages,
+            exits={i: candidates.load_exit(p) for i, p in enumerate(chosen)},
+            head=staged.head,
+            temperatures={**temperatures, "head": candidates.temperatures["head"]},
+            input_shape=backbone.graph.input_shape,
+        )
+        return spec.dense(self.id) if self.chosen is None else spec
+
+    def step(self) -> dict[str, Any]:
+        """The step that lowers it."""
+        candidates, backbone = self.candidates, self.candidates.backbone
+        store, chosen = backbone.project.store, self.chosen or ()
+        wanted = {f"exit{p}" for p in chosen} | {"head"}
+        inputs = {
+            **backbone.identity(),
+            "program": self.id,
+            "backend": BACKEND,
+            "chosen": list(chosen),
+            "exits": {str(p): store.digest(candidates.exits[p] / "exit.safetensors") for p in chosen},
+            "temperatures": {key: value for key, value in candidates.temperatures.items() if key in wanted},
+        }
+        code = ("ebbtide.lowering", "ebbtide.model", "ebbtide.build.programs")
+        return {"name": "program", "inputs": inputs, "code": code, "libraries": LOWERING}
+
+
+def lower_all(jobs: Sequence[Job]) -> list[Program]:
     """One step a program; those that are not stored are lowered side by side when the first of them is asked for."""
-    project = candidates.backbone.project
-    steps = {name: _lowering_step(candidates, name) for name in names}
-    missing = [name for name, step in steps.items() if not project.store.has(**step)]
+    project = jobs[0].candidates.backbone.project
+    by_id = {job.id: job for job in jobs}
+    missing = [job.id for job in jobs if not project.store.has(**job.step())]
     ready: dict[str, LoweredProgram] = {}
 
     def produce(name: str, folder: Path, place: Path) -> None:
         from ebbtide.lowering import lower_programs as lower_side_by_side
 
-        specs = {one: program_spec(candidates, one) for one in {name, *(m for m in missing if m not in ready)}}
         if name not in ready:
+            wanted = sorted({name, *(m for m in missing if m not in ready)})
             with storage_errors(place):
                 lowered = lower_side_by_side(
-                    [specs[one] for one in sorted(specs)], place, backend=BACKEND, progress=project.progress
+                    [by_id[one].spec() for one in wanted], place, backend=BACKEND, progress=project.progress
                 )
-            ready.update(zip(sorted(specs), lowered, strict=True))
+            ready.update(zip(wanted, lowered, strict=True))
         write_bytes(folder / ready[name].file.name, ready[name].file.read_bytes())
         facts = ready[name].to_json()
-        for method, weights in zip(facts["methods"], _weights(program_spec(candidates, name)), strict=True):
+        for method, weights in zip(facts["methods"], _weights(by_id[name].spec()), strict=True):
             method |= weights
         write_json(folder / "program.json", facts)
 
     with tempfile.TemporaryDirectory() as place:
-        folders = {}
-        for name, step in steps.items():
+        folders = []
+        for job in jobs:
 
-            def produce_one(folder: Path, _: Path, name: str = name) -> None:
+            def produce_one(folder: Path, _: Path, name: str = job.id) -> None:
                 produce(name, folder, Path(place))
 
-            folders[name] = project.store.run(produce=produce_one, **step)
-    return [_read_program(candidates, name, folders[name]) for name in names]
+            folders.append(project.store.run(produce=produce_one, **job.step()))
+    return [_read_program(job, folder) for job, folder in zip(jobs, folders, strict=True)]
 
 
-def _lowering_step(candidates: Candidates, name: str) -> dict[str, Any]:
-    backbone = candidates.backbone
-    store = backbone.project.store
-    chosen = candidates.chosen if name == MAIN else ()
-    wanted = {f"exit{p}" for p in chosen} | {"head"}
-    inputs = {
-        **backbone.identity(),
-        "program": name,
-        "backend": BACKEND,
-        "chosen": list(chosen),
-        "exits": {str(p): store.digest(candidates.exits[p] / "exit.safetensors") for p in chosen},
-        "temperatures": {key: value for key, value in candidates.temperatures.items() if key in wanted},
-    }
-    code = ("ebbtide.lowering", "ebbtide.model", "ebbtide.build.programs")
-    return {"name": "program", "inputs": inputs, "code": code, "libraries": LOWERING}
-
-
-def _read_program(candidates: Candidates, name: str, folder: Path) -> Program:
+def _read_program(job: Job, folder: Path) -> Program:
     facts = read_json(folder / "program.json")
-    section = candidates.backbone.project.recipe.exits
+    section = job.candidates.backbone.project.recipe.exits
     methods = []
     for method in facts["methods"]:
         kind = section.type if section and method["kind"] == "exit" else None
         methods.append({**method, "type": kind})
-    return Program(name, folder / facts["file"], facts["sha256"], facts["size_bytes"], tuple(methods))
-
-
-def program_spec(candidates: Candidates, name: str) -> ProgramSpec:
-    """What a program is lowered from: the graph cut at the positions in use, their exits, temperatures."""
-    from ebbtide.lowering import ProgramSpec
-    from ebbtide.model import split
-
-    backbone = candidates.backbone
-    chosen = candidates.chosen if name == MAIN else ()
-    staged = split(backbone.graph, [backbone.cuts[p] for p in chosen], clone=True)
-    temperatures = {f"exit{i}": candidates.temperatures[f"exit{p}"] for i, p in enumerate(chosen)}
-    spec = ProgramSpec(
-        id=name,
-        stages=staged.stages,
-        exits={i: candidates.load_exit(p) for i, p in enumerate(chosen)},
-        head=staged.head,
-        temperatures={**temperatures, "head": candidates.temperatures["head"]},
-        input_shape=backbone.graph.input_shape,
-    )
-    return spec if name == MAIN else spec.dense(name)
+    return Program(job.id, folder / facts["file"], facts["sha256"], facts["size_bytes"], tuple(methods))
 
 
 def _weights(spec: ProgramSpec) -> list[dict[str, int]]:

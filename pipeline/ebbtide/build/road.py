@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ebbtide.build.backbone import Backbone, lay_out
 from ebbtide.build.bundles import Built, signing_key, write_bundles
 from ebbtide.build.candidates import train_candidates
 from ebbtide.build.choice import choose_table
@@ -17,8 +16,10 @@ from ebbtide.build.evaluation import evaluate_on_test
 from ebbtide.build.gating import pass_gate
 from ebbtide.build.measuring import measure_host
 from ebbtide.build.programs import lower_programs
-from ebbtide.build.project import Project
+from ebbtide.build.project import Project, read_json
 from ebbtide.build.summary import summarise
+from ebbtide.build.universal import Universal, make_universal, prepare_data
+from ebbtide.build.widths import backbones_of, check_widths
 from ebbtide.steps import busy_lock, storage_errors, write_bytes, write_json
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class BuildResult:
 
 
 def build(project: Project, *, output: Path, measurements: Path | None = None) -> BuildResult:
-    """Everything: data, model, exits, programs, choice, measurement, test, bundles, report.
+    """Everything: data, model, widths, exits, programs, choice, measurement, test, bundles, report.
 
     Args:
         project: the recipe and where its steps are kept.
@@ -80,8 +81,10 @@ def build(project: Project, *, output: Path, measurements: Path | None = None) -
             # Of a build that was killed while it wrote a file; the lock says that nobody is writing now.
             left.unlink()
         key = signing_key(project)
-        backbone = lay_out(project)
-        candidates = train_candidates(backbone)
+        _refuse_early(project)
+        universal = make_universal(project)
+        backbones, nesting = backbones_of(universal)
+        candidates = train_candidates(backbones)
         programs = lower_programs(candidates, profiles)
         table = choose_table(programs)
         gates = pass_gate(programs, table)
@@ -97,24 +100,49 @@ def build(project: Project, *, output: Path, measurements: Path | None = None) -
             output=output,
         )
         record = summarise(
-            programs, table, evaluation=evaluation, measurements=measured, gates=gates, built=built, output=output
+            programs,
+            table,
+            nesting,
+            evaluation=evaluation,
+            measurements=measured,
+            gates=gates,
+            built=built,
+            output=output,
         )
         report = write_report(record, output)
         write_json(output / "measurements.json", measured.content)
         write_bytes(output / "public.pem", key.public.pem())
-        samples = _write_samples(backbone, output / "samples.npz")
+        samples = _write_samples(universal, output / "samples.npz")
     return BuildResult(record, output, _folders(built), report, samples, key.public)
+
+
+def _refuse_early(project: Project) -> None:
+    """What the structure alone rules out is said before a model is trained for it."""
+    if project.recipe.widths is None or not project.recipe.trains_model:
+        return
+    facts = read_json(prepare_data(project) / "dataset.json")
+    inputs = {
+        **project.inputs("model", "widths", "devices"),
+        "input": facts["input"]["shape"],
+        "classes": facts["class_indices"],
+    }
+    project.json_step(
+        "feasible",
+        inputs,
+        lambda: check_widths(project, facts),
+        code=("ebbtide.nesting", "ebbtide.model", "ebbtide.device"),
+    )
 
 
 def _folders(built: list[Built]) -> dict[str, Path]:
     return {one.profile.id: one.folder for one in built}
 
 
-def _write_samples(backbone: Backbone, file: Path) -> Path:
+def _write_samples(universal: Universal, file: Path) -> Path:
     """A few select samples and their labels, as `ebb run` and `ebb bench` take them."""
-    select = backbone.dataset.select
+    select = universal.dataset.select
     count = min(SAMPLES, len(select))
-    name = "images" if backbone.facts["input"]["kind"] == "image" else "signals"
+    name = "images" if universal.facts["input"]["kind"] == "image" else "signals"
     arrays: dict[str, Any] = {name: np.asarray(select.pixels[:count]), "labels": select.labels[:count]}
     content = io.BytesIO()
     np.savez(content, **arrays)

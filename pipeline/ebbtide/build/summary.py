@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import ebbtide
 from ebbtide.build.bundles import Built
-from ebbtide.build.choice import DENSE, Row, Table
+from ebbtide.build.choice import Row, Table
 from ebbtide.build.draft import REFERENCE, path_of, peak_bytes
-from ebbtide.build.evaluation import Evaluation
+from ebbtide.build.evaluation import Evaluation, place_name
 from ebbtide.build.measuring import Measurements
-from ebbtide.build.programs import Program, Programs
+from ebbtide.build.programs import Programs
+from ebbtide.build.stages_summary import latency_of, stages_of
+from ebbtide.build.widths import Nesting
+from ebbtide.build.widths_summary import summarise_widths
 from ebbtide.steps import library_versions
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ LIBRARIES = ("torch", "executorch", "torchao", "numpy", "scipy", "cryptography",
 def summarise(
     programs: Programs,
     table: Table,
+    nesting: Nesting | None,
     *,
     evaluation: Evaluation,
     measurements: Measurements,
@@ -37,6 +41,7 @@ def summarise(
     Args:
         programs: with everything they were made from.
         table: configurations and tiers.
+        nesting: how nested widths were found; None without.
         evaluation: of test.
         measurements: of this host.
         gates: what the gate found.
@@ -45,7 +50,7 @@ def summarise(
     """
     from ebbtide.report import record
 
-    project = programs.candidates.backbone.project
+    project = programs.project
     recipe = project.recipe
     bundles = list(built)
     epoch = os.environ.get("SOURCE_DATE_EPOCH")
@@ -59,8 +64,11 @@ def summarise(
         generator=f"ebbtide {ebbtide.__version__}",
         metric=recipe.metric,
         recipe=project.text,
-        model=_model(programs, evaluation, measurements),
+        model=_model(programs, nesting, evaluation, measurements),
         dense=_dense(programs, evaluation, measurements),
+        widths=None
+        if nesting is None
+        else summarise_widths(programs, table, nesting, evaluation=evaluation, measurements=measurements),
         exits=tuple(_exits(programs)),
         configurations=tuple(_configuration(programs, table, row, evaluation, measurements) for row in table.rows),
         boundary=_boundary(programs, measurements),
@@ -84,60 +92,41 @@ def summarise(
     )
 
 
-def _latency(times: tuple[float, ...] | None) -> record.Latency | None:
+def _model(
+    programs: Programs, nesting: Nesting | None, evaluation: Evaluation, measurements: Measurements
+) -> record.Model:
     from ebbtide.report import record
 
-    if times is None:
-        return None
-    return record.Latency(p50_us=times[0], p90_us=times[1], spread_us=times[2] if len(times) > 2 else None)
-
-
-def _model(programs: Programs, evaluation: Evaluation, measurements: Measurements) -> record.Model:
-    from ebbtide.report import record
-
-    backbone = programs.candidates.backbone
-    section = backbone.project.recipe.model
+    universal, widest = programs.universal, programs.widest
+    section = programs.project.recipe.model
     named = str(getattr(section, section.source))
-    splits = backbone.facts["provenance"]["splits"]
     return record.Model(
         source=f"{section.source}: {named.rpartition('/')[2]}",
-        classes=tuple(backbone.facts["classes"]),
-        universal_classes=len(backbone.facts["universal_classes"]),
-        input_shape=tuple(backbone.facts["input"]["shape"]),
-        parameters=backbone.model["parameters"],
-        macs=backbone.model["macs"],
-        weight_bytes=backbone.model["weight_bytes"],
-        stages=tuple(_stage(programs.main, method, measurements) for method in programs.main.methods),
-        select=record.Scored(accuracy=programs.candidates.universal, n=splits["select"]["count"]),
-        test=record.Scored(accuracy=evaluation.dense_value, n=evaluation.n),
-    )
-
-
-def _stage(program: Program, method: dict[str, Any], measurements: Measurements) -> record.Stage:
-    from ebbtide.report import record
-
-    return record.Stage(
-        name=method["name"],
-        kind=method["kind"],
-        macs=method["macs"],
-        parameters=method["parameters"],
-        weight_bytes=method["weight_bytes"],
-        output_shape=tuple(method["outputs"][-1]["shape"][1:]),
-        latency=_latency(measurements.method_latency(program.sha256, method["name"])),
-        delegated_share=method["delegated_share"],
+        classes=tuple(universal.facts["classes"]),
+        universal_classes=len(universal.facts["universal_classes"]),
+        input_shape=tuple(universal.facts["input"]["shape"]),
+        parameters=universal.model["parameters"],
+        macs=universal.model["macs"],
+        weight_bytes=universal.model["weight_bytes"],
+        stages=stages_of(widest.program, measurements),
+        select=record.Scored(
+            accuracy=nesting.universal if nesting else widest.candidates.whole, n=universal.samples("select")
+        ),
+        # Nested widths were tuned: what is read of test is theirs, not the universal model's.
+        test=None if nesting else record.Scored(accuracy=evaluation.dense_value, n=evaluation.n),
     )
 
 
 def _dense(programs: Programs, evaluation: Evaluation, measurements: Measurements) -> record.Dense:
     from ebbtide.report import record
 
-    selected = programs.candidates.selected
+    selected = programs.universal.samples("select")
     program = programs.dense
     return record.Dense(
         select=record.Scored(accuracy=evaluation.dense_select, n=selected),
         test=record.Scored(accuracy=evaluation.dense_value, n=evaluation.n),
         macs=sum(method["macs"] for method in program.methods),
-        latency=_latency(measurements.latency(REFERENCE)),
+        latency=latency_of(measurements.latency(REFERENCE)),
         size_bytes=program.size_bytes,
         peak_bytes=max(method["peak_bytes"] for method in program.methods),
     )
@@ -146,19 +135,21 @@ def _dense(programs: Programs, evaluation: Evaluation, measurements: Measurement
 def _exits(programs: Programs) -> Iterable[record.Exit]:
     from ebbtide.report import record
 
-    candidates = programs.candidates
-    section = candidates.backbone.project.recipe.exits
-    for position in candidates.positions:
-        used = position in candidates.chosen
-        yield record.Exit(
+    section = programs.project.recipe.exits
+    for one in programs.widths:
+        candidates = one.candidates
+        for position in candidates.positions:
+            used = position in candidates.chosen
             # An exit that ships is named as the program's method; the others by their place in the model.
-            name=f"exit{candidates.chosen.index(position)}" if used else f"candidate{position}",
-            position=position,
-            type=section.type if section else "",
-            temperature=candidates.temperatures[f"exit{position}"],
-            select=record.Scored(accuracy=candidates.alone[position], n=candidates.selected),
-            macs=candidates.macs[position],
-        )
+            name = f"exit{candidates.chosen.index(position)}" if used else f"candidate{position}"
+            yield record.Exit(
+                name=place_name(programs, one.width, name),
+                position=position,
+                type=section.type if section else "",
+                temperature=candidates.temperatures[f"exit{position}"],
+                select=record.Scored(accuracy=candidates.alone[position], n=candidates.selected),
+                macs=candidates.macs[position],
+            )
 
 
 def _configuration(
@@ -167,8 +158,9 @@ def _configuration(
     from ebbtide.report import record
 
     tier = table.tiers.index(row.id) if row.id in table.tiers else None
-    leaves = [method["name"] for method in programs.main.methods if method["kind"] != "stage"]
-    selected = programs.candidates.selected
+    program = programs.of(row.width).program
+    leaves = [method["name"] for method in program.methods if method["kind"] != "stage"]
+    selected = programs.universal.samples("select")
 
     def shares(values: Iterable[float]) -> tuple[record.LeavingShare, ...]:
         return tuple(record.LeavingShare(name=n, share=s) for n, s in zip(leaves, values, strict=True))
@@ -176,31 +168,32 @@ def _configuration(
     tested = evaluation.configurations[row.id]
     return record.Configuration(
         id=row.id,
+        width=row.width,
         tier=tier,
         path=tuple(
             record.Step(method=step.method.rpartition("/")[2], threshold=step.threshold)
-            for step in path_of(programs.main, row)
+            for step in path_of(program, row)
         ),
         select=record.Scored(accuracy=row.value, n=selected),
         test=record.Scored(accuracy=tested["value"], n=evaluation.n),
         mean_macs=row.mean_macs,
-        latency=_latency(measurements.latency(row.id)),
-        size_bytes=programs.main.size_bytes,
-        peak_bytes=peak_bytes(programs.main, row),
+        latency=latency_of(measurements.latency(row.id)),
+        size_bytes=program.size_bytes,
+        peak_bytes=peak_bytes(program, row),
         shares_select=shares(row.shares),
         shares_test=shares(tested["shares"]),
-        reason=_reason(row, tier, len(table.tiers)),
+        reason=_reason(row, tier, table),
     )
 
 
-def _reason(row: Row, tier: int | None, tiers: int) -> str:
+def _reason(row: Row, tier: int | None, table: Table) -> str:
     if tier == 0:
         return "the best on select"
-    if tier is not None and tier == tiers - 1:
+    if tier is not None and tier == len(table.tiers) - 1:
         return "the cheapest within the drop that the recipe allows"
     if tier is not None:
         return "between them, nearest to an equal step of log cost"
-    if row.id == DENSE:
+    if not row.thresholds:
         return "no exits; ships so that an application can ask for it"
     return "on the Pareto front"
 
@@ -210,7 +203,7 @@ def _boundary(programs: Programs, measurements: Measurements) -> record.Boundary
 
     found = measurements.content["boundary"]
     return record.BoundaryCost(
-        stages=sum(method["kind"] != "exit" for method in programs.main.methods),
+        stages=sum(method["kind"] != "exit" for method in programs.widest.program.methods),
         ratio=found["ratio"],
         spread=found["ratio_iqr"],
         rounds=len(found["round_ratios"]),
@@ -219,17 +212,19 @@ def _boundary(programs: Programs, measurements: Measurements) -> record.Boundary
 
 
 def _controls(programs: Programs) -> Iterable[record.Control]:
-    """The backbone cut off at each exit: everybody leaves there, nothing else is computed."""
+    """Each width's backbone cut off at each exit: everybody leaves there, nothing else is computed."""
     from ebbtide.report import record
 
-    candidates = programs.candidates
-    for index, position in enumerate(candidates.positions):
-        yield record.Control(
-            name=f"cut off at position {position}",
-            accuracy=candidates.alone[position],
-            mean_macs=candidates.cut_off_macs[index],
-            split="select",
-        )
+    for one in programs.widths:
+        candidates = one.candidates
+        of = "" if candidates.backbone.is_widest else f"{one.width} "
+        for index, position in enumerate(candidates.positions):
+            yield record.Control(
+                name=f"{of}cut off at position {position}",
+                accuracy=candidates.alone[position],
+                mean_macs=candidates.cut_off_macs[index],
+                split="select",
+            )
 
 
 def _device(one: Built, all_built: list[Built], output: Path, payload: str) -> record.Device:
@@ -254,20 +249,18 @@ def _device(one: Built, all_built: list[Built], output: Path, payload: str) -> r
 def _provenance(programs: Programs) -> record.Provenance:
     from ebbtide.report import record
 
-    backbone = programs.candidates.backbone
-    recipe = backbone.project.recipe
-    splits = backbone.facts["provenance"]["splits"]
+    universal, recipe = programs.universal, programs.project.recipe
+    splits = universal.facts["provenance"]["splits"]
     return record.Provenance(
         versions={"ebbtide": ebbtide.__version__, **library_versions(LIBRARIES)},
         hashes={
-            "data": backbone.facts["digest"],
-            "weights": backbone.weights_digest,
-            programs.main.id: programs.main.sha256,
-            programs.dense.id: programs.dense.sha256,
+            "data": universal.facts["digest"],
+            "weights": universal.weights_digest,
+            **{program.id: program.sha256 for program in programs.all},
         },
         seeds={
             "recipe": recipe.seed,
-            "split": backbone.facts["provenance"]["split_seed"],
+            "split": universal.facts["provenance"]["split_seed"],
             "training": recipe.training_settings.seed,
         },
         splits=tuple(

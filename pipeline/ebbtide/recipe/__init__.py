@@ -16,6 +16,7 @@ from ebbtide.recipe.models import (
 from ebbtide.recipe.sources import DataSection, IdxSection, InputSection, ModelSection, SplitSection, TorchvisionData
 from ebbtide.recipe.stable import canonical_json, step_inputs
 from ebbtide.recipe.template import init_text
+from ebbtide.recipe.widths import TuningSection, WidthsSection
 
 __all__ = [
     "AugmentationSection",
@@ -32,6 +33,8 @@ __all__ = [
     "TiersSection",
     "TorchvisionData",
     "TrainingSection",
+    "TuningSection",
+    "WidthsSection",
     "canonical_json",
     "code_entry",
     "init_text",

@@ -14,6 +14,9 @@ from ebbtide.recipe.problems import Problem, dotted
 from ebbtide.recipe.template import flow
 from ebbtide.recipe.wording import choices, example, known_keys, sections_with, words
 
+SHORT_FORMS = {"tiers": "count", "widths": "levels"}
+"""Sections that a single value may stand for, and the key that it then belongs to."""
+
 _RULE_CODES = {"conflict": "recipe.conflict", "absent": "recipe.missing_key", "range": "recipe.value"}
 
 
@@ -73,7 +76,9 @@ def _locate(details: ErrorDetails, data: Any) -> tuple[Where, bool]:
                 return where, False
             fits = fits and not part.startswith(("literal[", "list[", "constrained-"))
         elif isinstance(part, str) and isinstance(current, list):
-            fits = fits and part.startswith("list[")
+            # A list that stands for a whole section (widths: [0.5, 1.0]) was opened under the section's own key.
+            opened = part == SHORT_FORMS.get(str(where[-1])) if where else False
+            fits = fits and (opened or part.startswith("list["))
     return where, fits
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from ebbtide.errors import EbbtideError, nearest
-from ebbtide.recipe.diagnosis import diagnose, key_hint, value_at
+from ebbtide.recipe.diagnosis import SHORT_FORMS, diagnose, key_hint, value_at
 from ebbtide.recipe.document import Document, Where, parse, read_document
 from ebbtide.recipe.models import Recipe
 from ebbtide.recipe.problems import Problem, as_error, dotted
@@ -147,8 +147,8 @@ def _insert(document: Document, where: Where, value: Any, place: str) -> None:
     for depth, part in enumerate(where[:-1], start=1):
         inside = current.get(part)
         if not isinstance(inside, dict):
-            # A short form (exits: auto, tiers: 3) is opened up so that a key can be set in it.
-            short = "count" if part == "tiers" and inside is not None else None
+            # A short form (exits: auto, tiers: 3, widths: 4) is opened up so that a key can be set in it.
+            short = SHORT_FORMS.get(str(part)) if inside is not None else None
             current[part] = {short: inside} if short else {}
             document.values[where[:depth]] = place
         current = current[part]

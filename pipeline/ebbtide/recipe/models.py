@@ -2,8 +2,8 @@
 
 These models are the single source of the JSON Schema, of the commented template that ``ebb init``
 writes and of every error message, so each field carries its description. Values are strict: a
-number in quotes is not a number and a bool is not a string. A later section (widths, sparsity) is
-one more class in this package and one more field of `Recipe`.
+number in quotes is not a number and a bool is not a string. A later section (sparsity) is one more
+class in this package and one more field of `Recipe`.
 
 Relative paths are kept as written here; `ebbtide.recipe.load_recipe` resolves them against the
 recipe's folder before validation.
@@ -18,6 +18,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ebbtide.recipe.base import FilePath, Section, Seed, SharedSeed, absent, conflict
 from ebbtide.recipe.sources import DataSection, ModelSection, with_seed
+from ebbtide.recipe.widths import Widths
 
 MAX_TIERS = 4
 MAX_STAGES = 64
@@ -204,6 +205,11 @@ class Recipe(Section):
         default="auto",
         description="auto: balanced by cost; or how many stages; or the cut points to use, by name (`ebb inspect`)",
     )
+    widths: Widths | None = Field(
+        default=None,
+        description="Nested widths: how many, their shares of the multiply-accumulates, or a section; left out or "
+        "null: the model as it is",
+    )
     exits: Exits | None = Field(default=None, description="Early exits; auto or a section; left out or null: none")
     precision: Literal["float32"] = Field(default="float32", description="Number format of the lowered programs")
     devices: Annotated[list[Annotated[str, Field(min_length=1)]], Field(min_length=1)] = Field(
@@ -230,6 +236,12 @@ class Recipe(Section):
         """The `training` section, or its defaults with the recipe's seed where there is none."""
         return self.training or TrainingSection(seed=self.seed)
 
+    @property
+    def tuning_settings(self) -> TrainingSection:
+        """How nested widths are tuned together: `widths.tuning` over what `training` says."""
+        given = self.widths.tuning.model_dump(exclude={"distill", "sandwich"}) if self.widths else {}
+        return self.training_settings.model_copy(update={k: v for k, v in given.items() if v is not None})
+
     @model_validator(mode="before")
     @classmethod
     def _share_seed(cls, value: Any) -> Any:
@@ -255,6 +267,13 @@ class Recipe(Section):
                 hint="Give model.weights, or add `training: {}`, or say model.trained: true if the factory loads them.",
             )
         self._check_exits()
+        if self.widths is not None and self.widths.images == "all" and self.classes != "all" and self.trains_model:
+            raise conflict(
+                "The model is trained here on the class set alone, so importance cannot be measured on all classes.",
+                key="widths.images",
+                expected="user",
+                hint="Say images: user, or give trained weights of all classes.",
+            )
         for key, values in (("devices", self.devices), ("classes", self.classes), ("stages", self.stages)):
             repeated = [v for i, v in enumerate(values) if v in values[:i]] if isinstance(values, list) else []
             if repeated:

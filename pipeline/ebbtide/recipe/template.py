@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -81,15 +82,21 @@ def _default(field: FieldInfo) -> Any:
 
 def _inner_model(field: FieldInfo) -> type[BaseModel] | None:
     """The section that a field holds; None where short forms or plain values are usual."""
+    forms = list(_forms(field.annotation))
+    if any(get_origin(form) is list for form in forms):
+        return None
+    return next((form for form in forms if isinstance(form, type) and issubclass(form, BaseModel)), None)
 
-    def models(annotation: Any) -> Iterator[type[BaseModel]]:
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            yield annotation
-        for inner in get_args(annotation):
-            yield from models(inner)
 
-    plain = field.annotation is not None and "list" in str(field.annotation)
-    return None if plain else next(models(field.annotation), None)
+def _forms(annotation: Any) -> Iterator[Any]:
+    """The members of a union, and what an `Annotated` stands for; not what the annotations say beside it."""
+    if get_origin(annotation) is Annotated:
+        yield from _forms(get_args(annotation)[0])
+    elif get_origin(annotation) in (Union, UnionType):
+        for form in get_args(annotation):
+            yield from _forms(form)
+    else:
+        yield annotation
 
 
 def flow(value: Any) -> str:

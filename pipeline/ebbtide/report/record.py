@@ -12,72 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from ebbtide.errors import EbbtideError
-from ebbtide.report.statistics import probability_of, wilson_interval
+from ebbtide.report.facts import Amount, Count, Facts, Latency, Numbers, Scored, Share, Shares, Stage, Texts
+from ebbtide.report.nested import Widths
+from ebbtide.report.statistics import probability_of
 
-Value = TypeVar("Value")
-
-
-def _sorted(mapping: dict[str, Value]) -> dict[str, Value]:
-    return {key: mapping[key] for key in sorted(mapping)}
+__all__ = ["BuildRecord", "Latency", "Scored", "Share", "Stage", "Widths", "load_record"]
 
 
-Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
-Amount = Annotated[float, Field(ge=0.0)]
-Texts = Annotated[dict[str, str], AfterValidator(_sorted)]
-Numbers = Annotated[dict[str, int], AfterValidator(_sorted)]
-Shares = Annotated[dict[str, Share], AfterValidator(_sorted)]
-
-
-class _Facts(BaseModel):
-    # A misspelt fact would silently vanish from the report, so unknown names are refused.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Scored(_Facts):
-    """A share of right answers (or another metric in 0..1) over `n` samples."""
-
-    accuracy: Share
-    n: Annotated[int, Field(ge=1)]
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % Wilson interval; it means something only where the metric is plain accuracy."""
-        return wilson_interval(self.accuracy, self.n)
-
-
-class Latency(_Facts):
-    """Measured time of one prediction or one method, and under which conditions."""
-
-    p50_us: Amount
-    p90_us: Amount
-    spread_us: Amount | None = None
-    """How far p50 moved between rounds of the same run."""
-    measured_on: str = "host"
-    threads: Annotated[int, Field(ge=1)] | None = None
-
-
-class Stage(_Facts):
-    """One method of a program: what it costs and what it hands on."""
-
-    name: str
-    kind: Literal["stage", "exit", "head", "model"] = "stage"
-    macs: Count
-    parameters: Count
-    weight_bytes: Count
-    output_shape: tuple[int, ...] = ()
-    """Shape at its end without the batch dimension."""
-    latency: Latency | None = None
-    delegated_share: Share | None = None
-    """Share of its nodes that the back end took over; None where it was not counted."""
-
-
-class Model(_Facts):
+class Model(Facts):
     """The universal model as it came in, restricted to the class set."""
 
     source: str
@@ -92,7 +39,7 @@ class Model(_Facts):
     test: Scored | None = None
 
 
-class Exit(_Facts):
+class Exit(Facts):
     """One trained exit, alone."""
 
     name: str
@@ -104,7 +51,7 @@ class Exit(_Facts):
     """Its own MACs, without the stages before it."""
 
 
-class Step(_Facts):
+class Step(Facts):
     """One method on a configuration's path; a threshold makes it a place to leave."""
 
     method: str
@@ -117,17 +64,19 @@ class Step(_Facts):
         return None if self.threshold is None else probability_of(self.threshold)
 
 
-class LeavingShare(_Facts):
+class LeavingShare(Facts):
     """Which share of the samples left at an exit or at the head."""
 
     name: str
     share: Share
 
 
-class Configuration(_Facts):
+class Configuration(Facts):
     """A point of the table that ships: path, promise, measurement, cost."""
 
     id: str
+    width: str = "w100"
+    """The nested width whose program it runs."""
     tier: Annotated[int, Field(ge=0, le=3)] | None = None
     path: tuple[Step, ...]
     select: Scored
@@ -144,7 +93,7 @@ class Configuration(_Facts):
     """Why it is in the table."""
 
 
-class Dense(_Facts):
+class Dense(Facts):
     """The whole model lowered as one method: what every saving is measured against."""
 
     select: Scored | None = None
@@ -155,7 +104,7 @@ class Dense(_Facts):
     peak_bytes: Count | None = None
 
 
-class BoundaryCost(_Facts):
+class BoundaryCost(Facts):
     """All stages one after the other against the one-method program, timed alternately in one run."""
 
     stages: Annotated[int, Field(ge=1)]
@@ -167,7 +116,7 @@ class BoundaryCost(_Facts):
     threads: Annotated[int, Field(ge=1)]
 
 
-class Point(_Facts):
+class Point(Facts):
     """A configuration that was scored on select, whether or not it ships."""
 
     accuracy: Share
@@ -182,7 +131,7 @@ class Control(Point):
     split: Literal["select", "test"] = "select"
 
 
-class ClassRow(_Facts):
+class ClassRow(Facts):
     """One class of the test split; `accuracy` is keyed by configuration id."""
 
     name: str
@@ -191,7 +140,7 @@ class ClassRow(_Facts):
     dense: Share | None = None
 
 
-class Bin(_Facts):
+class Bin(Facts):
     """Predictions whose probability lies in one interval: how sure they were, how right they were."""
 
     n: Count
@@ -199,7 +148,7 @@ class Bin(_Facts):
     accuracy: Share
 
 
-class Reliability(_Facts):
+class Reliability(Facts):
     """Whether an exit's or the head's probabilities mean what they say."""
 
     name: str
@@ -213,14 +162,14 @@ class Reliability(_Facts):
         return sum(one.n * abs(one.probability - one.accuracy) for one in self.bins) / total if total else 0.0
 
 
-class File(_Facts):
+class File(Facts):
     """One file of a bundle."""
 
     path: str
     size_bytes: Count
 
 
-class Device(_Facts):
+class Device(Facts):
     """One bundle."""
 
     profile: str
@@ -237,7 +186,7 @@ class Device(_Facts):
     """What was chosen for this device and why."""
 
 
-class Gate(_Facts):
+class Gate(Facts):
     """Lowered program against the eager model, sample by sample."""
 
     program: str
@@ -251,7 +200,7 @@ class Gate(_Facts):
     passed: bool = True
 
 
-class Split(_Facts):
+class Split(Facts):
     """A split: how many samples, and a digest over their sorted ids."""
 
     name: str
@@ -259,7 +208,7 @@ class Split(_Facts):
     digest: str
 
 
-class Provenance(_Facts):
+class Provenance(Facts):
     """What went in: enough to build the same bundle again."""
 
     versions: Texts = Field(default_factory=dict)
@@ -268,7 +217,7 @@ class Provenance(_Facts):
     splits: tuple[Split, ...] = ()
 
 
-class Machine(_Facts):
+class Machine(Facts):
     """Where the times were measured."""
 
     cpu: str
@@ -278,7 +227,7 @@ class Machine(_Facts):
     accelerator: str | None = None
 
 
-class Notice(_Facts):
+class Notice(Facts):
     """Something chosen, given up or worth a second look, and why."""
 
     kind: Literal["choice", "fallback", "warning"]
@@ -286,7 +235,7 @@ class Notice(_Facts):
     text: str
 
 
-class Timing(_Facts):
+class Timing(Facts):
     """How long one step of the build took; `reused` means its stored result was taken."""
 
     step: str
@@ -294,7 +243,7 @@ class Timing(_Facts):
     reused: bool = False
 
 
-class BuildRecord(_Facts):
+class BuildRecord(Facts):
     """Everything a report shows. See the module for units."""
 
     format: Literal[1] = 1
@@ -308,6 +257,8 @@ class BuildRecord(_Facts):
     """The recipe's text as the user gave it, overrides appended as comments."""
     model: Model
     dense: Dense
+    widths: Widths | None = None
+    """Nested widths; None for a model of one width."""
     exits: tuple[Exit, ...] = ()
     configurations: Annotated[tuple[Configuration, ...], Field(min_length=1)]
     boundary: BoundaryCost | None = None
@@ -332,6 +283,9 @@ class BuildRecord(_Facts):
         tiers = [one.tier for one in self.configurations if one.tier is not None]
         if sorted(tiers) != list(range(len(tiers))):
             raise ValueError(f"tiers must be 0, 1, ... without gaps or repeats, found {sorted(tiers)}")
+        for level in self.widths.levels if self.widths else ():
+            if level.configuration not in ids:
+                raise ValueError(f"width {level.name} names an unknown configuration {level.configuration!r}")
         for row in self.classes:
             unknown = set(row.accuracy) - set(ids)
             if unknown:

@@ -31,10 +31,12 @@ class Candidate:
     Attributes:
         thresholds: by position; only the exits that are on.
         score: exact.
+        width: the nested width whose records it was found on; positions and thresholds mean nothing in another.
     """
 
     thresholds: tuple[tuple[int, float], ...]
     score: Score
+    width: str = ""
 
 
 class _Problem:

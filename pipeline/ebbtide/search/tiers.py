@@ -16,7 +16,7 @@ MAX_ROWS = 16
 def pareto(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Those that no other candidate equals or beats in both metric and mean cost; best quality (and dearest) first."""
     front: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.score.mean_cost, -c.score.value, c.thresholds)):
+    for candidate in sorted(candidates, key=lambda c: (c.score.mean_cost, -c.score.value, c.width, c.thresholds)):
         if not front or candidate.score.value > front[-1].score.value:
             front.append(candidate)
     return front[::-1]
