@@ -94,6 +94,8 @@ CODES: dict[str, str] = {
     "nesting.infeasible": "No widths meet a level's budget.",
     "nesting.level": "There is no width of that name.",
     "nesting.nothing_to_shrink": "No group of channels can be made smaller.",
+    "nesting.statistics": "Shared batch norm statistics were never collected.",
+    "nesting.tuning": "An option of joint tuning is out of range.",
     # exits
     "exits.features": "An exit cannot be trained on the backbone's features.",
     "exits.unknown_type": "A recipe names an exit type that does not exist.",

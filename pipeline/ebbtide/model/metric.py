@@ -82,17 +82,25 @@ def evaluate(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, met
     return metric_value(metric, predictions, labels, classes)
 
 
-def chance_warning(value: float, labels: np.ndarray[Any, Any], *, metric: Metric, classes: int) -> str | None:
+_WRONG_INPUT = "The usual cause is a wrong normalisation (data.input.mean and std), channel order, or order of classes."
+
+
+def chance_warning(
+    value: float,
+    labels: np.ndarray[Any, Any],
+    *,
+    metric: Metric,
+    classes: int,
+    subject: str = "The model",
+    cause: str = _WRONG_INPUT,
+) -> str | None:
     """What to tell the user where a trained model does no better than a guess, else None.
 
     A guess is the commonest class for accuracy, and 1 / classes for the other metrics; within half again of that
-    (or a point) a trained model is suspicious.
+    (or a point) a trained model is suspicious. `subject` and `cause` say what was measured and what is likely wrong.
     """
     counts = np.bincount(labels, minlength=classes)
     chance = float(counts.max(initial=0) / max(len(labels), 1)) if metric == "accuracy" else 1.0 / classes
     if value > max(1.5 * chance, chance + 0.01) or chance > 0.9:
         return None
-    return (
-        f"The model's {metric.replace('_', ' ')} is {value:.2%}, and a guess gets {chance:.2%}. The usual cause is a "
-        "wrong normalisation (data.input.mean and std), channel order, or order of classes."
-    )
+    return f"{subject}'s {metric.replace('_', ' ')} is {value:.2%}, and a guess gets {chance:.2%}. {cause}"

@@ -5,6 +5,7 @@ from ebbtide.nesting.levels import Ladder, Level, choose_levels, name_of_level, 
 from ebbtide.nesting.nested import Nested, extract
 from ebbtide.nesting.problem import LayerTimes, Rules, dense_input, problem_of
 from ebbtide.nesting.search import Order, search
+from ebbtide.nesting.tuning import TuningOptions, level_warnings, loss_weights, tune
 from ebbtide.nesting.uniform import uniform
 
 __all__ = [
@@ -20,12 +21,16 @@ __all__ = [
     "Problem",
     "Rules",
     "Solution",
+    "TuningOptions",
     "choose_levels",
     "dense_input",
     "extract",
+    "level_warnings",
+    "loss_weights",
     "name_of_level",
     "order_units",
     "problem_of",
     "search",
+    "tune",
     "uniform",
 ]
