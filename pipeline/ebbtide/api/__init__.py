@@ -156,14 +156,15 @@ def inspect(
     overrides: Sequence[str] = (),
     allow_code: bool = True,
     cache: Path | None = None,
+    groups: bool = False,
     svg: Path | None = None,
     progress: Progress = silent,
 ) -> Inspected:
-    """Cut points, stages and costs of a recipe's model, without training it."""
+    """Cut points, stages and costs of a recipe's model, or its coupling groups, without training it."""
     project = _project(recipe, overrides, allow_code=allow_code, cache=cache, progress=progress)
     from ebbtide.build.checking import inspect_project
 
-    facts, rows = inspect_project(project, svg=svg)
+    facts, rows = inspect_project(project, groups=groups, svg=svg)
     return Inspected(facts, tuple(rows), svg)
 
 

@@ -51,14 +51,24 @@ def check_project(project: Project) -> dict[str, Any]:
     }
 
 
-def inspect_project(project: Project, *, svg: Path | None) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The model's graph in numbers, and drawn into `svg` if that is given."""
-    from ebbtide.model.inspect import draw, inspect_graph
+def inspect_project(
+    project: Project, *, groups: bool = False, svg: Path | None
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The model's graph, or its coupling groups, in numbers, and drawn into `svg` if that is given."""
+    from ebbtide.model.inspect import Inspection, draw, inspect_graph
+    from ebbtide.model.inspect_groups import GroupInspection, draw_groups, inspect_groups
 
     facts = read_json(prepare_data(project) / "dataset.json")
-    found = inspect_graph(fresh_graph(project, facts).eval(), stages=project.recipe.stages)
+    graph = fresh_graph(project, facts).eval()
+    found: Inspection | GroupInspection
+    if groups:
+        found = inspect_groups(graph)
+        drawing = draw_groups(found)
+    else:
+        found = inspect_graph(graph, stages=project.recipe.stages)
+        drawing = draw(found)
     if svg is not None:
         with storage_errors(svg):
             svg.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(svg, draw(found).encode())
+            write_bytes(svg, drawing.encode())
     return found.to_json(), found.rows()

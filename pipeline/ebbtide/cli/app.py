@@ -92,18 +92,27 @@ def inspect(
     recipe: RecipeFile,
     overrides: Overrides = [],  # noqa: B006 - typer copies defaults
     no_code: NoCode = False,
-    svg: Annotated[Path | None, typer.Option("--svg", help="Also draw the stages into this SVG file.")] = None,
+    groups: Annotated[
+        bool, typer.Option("--groups", help="Show which channels belong together instead, and what cannot shrink.")
+    ] = False,
+    svg: Annotated[Path | None, typer.Option("--svg", help="Also draw it into this SVG file.")] = None,
     cache: Cache = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
 ) -> None:
-    """Show the model's graph: cut points, stages, costs."""
+    """Show the model's graph: cut points, stages, costs; or its coupling groups."""
     with speaking(as_json=as_json, quiet=quiet) as surface:
         from ebbtide import api
         from ebbtide.cli import tables
 
         found = api.inspect(
-            recipe, overrides=overrides, allow_code=not no_code, cache=cache, svg=svg, progress=surface.progress
+            recipe,
+            overrides=overrides,
+            allow_code=not no_code,
+            cache=cache,
+            groups=groups,
+            svg=svg,
+            progress=surface.progress,
         )
         surface.result(found.as_dict(), lambda: tables.inspected(found))
 

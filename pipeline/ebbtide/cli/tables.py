@@ -78,13 +78,15 @@ def checked(found: Checked) -> None:
 
 
 def inspected(found: Inspected) -> None:
-    """Stages and costs of a model."""
+    """Stages and costs of a model, or its coupling groups and what stays whole."""
     if found.rows:
         columns = list(found.rows[0])
         table = _table(*columns)
         for row in found.rows:
             _row(table, *map(_number, row.values()))
         _console().print(table)
+    for one in found.facts.get("whole", ()):
+        print(f"stays whole: {one['subject']} ({one['channels']} channels): {one['reason']}")
     if found.svg:
         print(f"Drawn in {found.svg}")
 

@@ -125,13 +125,9 @@ def draw(found: Inspection) -> str:
     height = _TOP + _ROW * len(found.parts) + 16
     total = max(found.total.macs, 1)
     lines = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" '
-        f'aria-label="Stages and cut points">',
-        f"<style>{_STYLE}</style>",
-        f'<rect class="back" width="{_WIDTH}" height="{height}"/>',
-        _text(_LEFT, 26, f"{found.total.macs / 1e6:,.1f} M MACs, {found.total.parameters:,} parameters, "
+        text(_LEFT, 26, f"{found.total.macs / 1e6:,.1f} M MACs, {found.total.parameters:,} parameters, "
               f"input {_shape(found.input_shape)}, {found.classes} classes"),
-        _text(_LEFT, 46, f"{len(found.points)} cut points over the model's MACs; the long ones end a stage",
+        text(_LEFT, 46, f"{len(found.points)} cut points over the model's MACs; the long ones end a stage",
               kind="soft small"),
         f'<rect class="track" x="{_LEFT}" y="62" width="{span}" height="6"/>',
     ]  # fmt: skip
@@ -157,13 +153,23 @@ def draw(found: Inspection) -> str:
             f'<rect class="track" x="{_LEFT}" y="{top}" width="{span}" height="14" rx="3"/>',
             f'<rect class="{kind}" x="{min(x, _LEFT + span - width):.1f}" y="{top}" width="{width:.1f}" height="14" '
             'rx="3"/>',
-            _text(_LEFT, top + 29, words, kind="ink small"),
+            text(_LEFT, top + 29, words, kind="ink small"),
         ]
-    return "\n".join([*lines, "</svg>", ""])
+    return page(lines, height, "Stages and cut points")
 
 
-def _text(x: float, y: float, text: str, *, kind: str = "ink") -> str:
-    return f'<text class="{kind}" x="{x}" y="{y}">{escape(text)}</text>'
+def page(lines: Sequence[str], height: int, label: str) -> str:
+    """SVG elements as a drawing that follows the reader's light or dark."""
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{label}">'
+    )
+    back = f'<rect class="back" width="{_WIDTH}" height="{height}"/>'
+    return "\n".join([opening, f"<style>{_STYLE}</style>", back, *lines, "</svg>", ""])
+
+
+def text(x: float, y: float, words: str, *, kind: str = "ink") -> str:
+    """A line of text; kind is a class of the page's style: ink, soft, each also small."""
+    return f'<text class="{kind}" x="{x}" y="{y}">{escape(words)}</text>'
 
 
 def _shape(shape: Sequence[int]) -> str:
