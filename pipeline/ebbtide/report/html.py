@@ -8,7 +8,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ebbtide.report import plots, wording
+from ebbtide.report import plots, width_plots, wording
 from ebbtide.report.record import BuildRecord, ClassRow
 
 CLASSES_SHOWN = 24
@@ -75,12 +75,28 @@ def _view(record: BuildRecord) -> dict[str, Any]:
         "others": list(record.others),
         "macs_plot": Markup(plots.accuracy_against_macs(record)),
         "time_plot": Markup(time_plot) if time_plot else None,
+        **_width_view(record),
         "leaving": {one.id: _markup(plots.leaving_shares(record, one)) for one in record.tiers},
         "reliability": [Markup(plots.reliability(record, one)) for one in record.reliability],
         "control_names": ", ".join(one.name for one in record.controls[:3]),
         "class_rows": _class_rows(record),
         "most_missed": max([0.01, *(1 - share for row in record.classes for share in row.accuracy.values())]),
         "class_caption": _class_caption(record),
+    }
+
+
+def _width_view(record: BuildRecord) -> dict[str, Any]:
+    found = record.widths
+    if found is None:
+        return {"w": None}
+    return {
+        "w": found,
+        "width_plot": Markup(width_plots.accuracy_against_width(record, found)),
+        "kept_plot": Markup(width_plots.kept_channels(found)) if found.groups else None,
+        "shades": [width_plots.shade(index, len(found.levels)) for index in range(len(found.levels))],
+        "search_summary": wording.search_summary(found),
+        "payload_summary": wording.payload_summary(found),
+        "norm_summary": wording.norm_summary(found),
     }
 
 

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
-from collections.abc import Iterable, Sequence
 
 from ebbtide.report import wording
-from ebbtide.report.record import BuildRecord, Configuration, Dense, Scored
-
-_SPECIAL = re.compile(r"([\\`*_\[\]|~#])")
-
-
-def escaped(text: str) -> str:
-    """A name from the user's data as plain words: no markup of Markdown or HTML, no new line."""
-    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """A Markdown table; the first `left` columns are flush left, the others right. Cells must be escaped."""
-    rule = ["---"] * left + ["---:"] * (len(header) - left)
-    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows))
+from ebbtide.report.markdown_text import escaped, score, table
+from ebbtide.report.markdown_widths import width_parts
+from ebbtide.report.record import BuildRecord, Configuration, Dense
 
 
 def _fenced(text: str) -> str:
@@ -44,6 +31,8 @@ def render_markdown(record: BuildRecord) -> str:
     if record.classes:
         parts += ["## Classes", _classes(record)]
     parts += ["## Cost", *_cost(record)]
+    if record.widths:
+        parts += ["## Widths", *width_parts(record, record.widths)]
     if record.exits:
         parts += ["## Exits", _exits(record)]
     if record.devices:
@@ -52,13 +41,6 @@ def render_markdown(record: BuildRecord) -> str:
         parts += ["## Gate", _gates(record)]
     parts += ["## Provenance", *_provenance(record), "## Recipe", _fenced(record.recipe)]
     return "\n\n".join(parts) + "\n"
-
-
-def _score(record: BuildRecord, scored: Scored | None) -> str:
-    if scored is None:
-        return "–"
-    interval = wording.interval(scored, record.metric)
-    return wording.percent(scored.accuracy) + (f" ({interval})" if interval else "")
 
 
 def headline(record: BuildRecord) -> str:
@@ -77,7 +59,7 @@ def headline(record: BuildRecord) -> str:
         return (
             name,
             wording.percent(one.select.accuracy if one.select else None),
-            _score(record, one.test),
+            score(record, one.test),
             f"{wording.amount(macs)} ({wording.ratio(macs, record.dense.macs)})",
             wording.latency(one.latency),
             wording.size(one.size_bytes),
@@ -160,7 +142,7 @@ def _exits(record: BuildRecord) -> str:
             escaped(one.name),
             escaped(one.type),
             str(one.position),
-            _score(record, one.select),
+            score(record, one.select),
             wording.amount(one.macs),
             f"{one.temperature:.3f}",
         )

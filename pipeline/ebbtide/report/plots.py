@@ -156,9 +156,9 @@ def _accuracy_plot(
         f"{metric.capitalize()} against {cost.axis}",
         ". ".join(mark.tip for mark in marks) + ".",
     )
-    x = _cost_scale([mark.cost for mark in marks], [one[0] for one in scored] + [one[1] for one in controls], marks)
-    y = _accuracy_scale(record, marks, [one[2] for one in controls])
-    _axes(drawing, x, y, cost, metric)
+    x = cost_scale([mark.cost for mark in marks], [one[0] for one in scored] + [one[1] for one in controls], marks)
+    y = accuracy_scale(record, marks, [one[2] for one in controls])
+    axes(drawing, x, y, cost, metric)
     if dense:
         drawing.line(x(dense.cost), TOP, x(dense.cost), HEIGHT - BOTTOM, css="dense-line")
         drawing.line(LEFT, y(dense.accuracy), WIDTH - RIGHT, y(dense.accuracy), css="dense-line")
@@ -182,11 +182,12 @@ def _accuracy_plot(
     if dense:
         _dense(drawing, x, y, dense, interval=record.metric == "accuracy")
     for mark in reversed(tiers):
-        _tier(drawing, x, y, mark, interval=record.metric == "accuracy")
+        tier_mark(drawing, x, y, mark, interval=record.metric == "accuracy")
     return drawing
 
 
-def _cost_scale(main: list[float], rest: list[float], marks: list[Mark]) -> Scale:
+def cost_scale(main: list[float], rest: list[float], marks: list[Mark]) -> Scale:
+    """The x axis: every cost fits, on a logarithmic axis where they differ much."""
     costs = [one for one in main + rest if one > 0]
     slow = [mark.slow_cost for mark in marks if mark.slow_cost]
     high = max([*costs, *slow], default=1.0)
@@ -196,7 +197,8 @@ def _cost_scale(main: list[float], rest: list[float], marks: list[Mark]) -> Scal
     return Scale(0.0, high * 1.07, LEFT, WIDTH - RIGHT)
 
 
-def _accuracy_scale(record: BuildRecord, marks: list[Mark], controls: list[float]) -> Scale:
+def accuracy_scale(record: BuildRecord, marks: list[Mark], controls: list[float]) -> Scale:
+    """The y axis: marks fit with their intervals, controls where they are not far below."""
     # Tiers and the dense model must fit with their intervals; far worse configurations may fall out below.
     values = [mark.accuracy for mark in marks] + [mark.promised for mark in marks if mark.promised is not None]
     if record.metric == "accuracy":
@@ -210,7 +212,8 @@ def _accuracy_scale(record: BuildRecord, marks: list[Mark], controls: list[float
     return Scale(bottom, min(1.0 + 0.03 * reach, high + 0.1 * reach), HEIGHT - BOTTOM, TOP)
 
 
-def _axes(drawing: Drawing, x: Scale, y: Scale, cost: Cost, metric: str) -> None:
+def axes(drawing: Drawing, x: Scale, y: Scale, cost: Cost, metric: str) -> None:
+    """Grid, ticks and what the axes stand for."""
     top = x.high if not x.logarithmic else (x.low * x.high) ** 0.5
     factor, unit = next((one for one in cost.units if top >= 1.5 * one[0]), cost.units[-1])
     for value in y.ticks(5):
@@ -238,7 +241,8 @@ def _whiskers(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: boo
         drawing.line(end, y(mark.accuracy) - 4, end, y(mark.accuracy) + 4, css=f"{kind}-slow")
 
 
-def _tier(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:
+def tier_mark(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:
+    """A disc with its label, what was promised as a bar across it, and its interval."""
     _whiskers(drawing, x, y, mark, interval=interval, kind="tier")
     at, height = x(mark.cost), y(mark.accuracy)
     css = "tier" if mark.measured else "tier unmeasured"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ebbtide.report.nested import Widths
 from ebbtide.report.record import BuildRecord, Configuration, Latency, Scored
 
 CLOSE_ENOUGH = 0.01
@@ -76,6 +77,61 @@ def ratio(value: float | None, base: float | None) -> str:
 def configuration_name(one: Configuration) -> str:
     """What a reader calls it: its tier if it has one, else its id."""
     return one.id if one.tier is None else f"tier {one.tier}"
+
+
+def search_summary(widths: Widths) -> str:
+    """How the widths of all levels were found, in sentences."""
+    ways = {
+        "bottom-up": "smallest width first",
+        "top-down": "largest width first",
+        "joint": "all widths at once",
+        "uniform": "the same share of every group",
+    }
+    orders = {
+        "importance": "summed gradients",
+        "saliency": "mean absolute gradients",
+        "magnitude": "the size of their weights",
+        "random": "chance",
+        "none": "their place in the model",
+    }
+    proven = "proven to be the best" if widths.exact else f"within {percent(widths.gap, 2)} of the best"
+    found = "" if widths.search == "uniform" else f", {proven}"
+    norm = (
+        "All widths use the whole network’s batch norm statistics"
+        if widths.norm == "shared"
+        else "Every width has batch norm statistics of its own"
+    )
+    tuned = f"tuned together for {widths.tuned_epochs} epochs" if widths.tuned_epochs else "not tuned"
+    return (
+        f"Channels are ordered by {orders[widths.order]} and shared out {ways[widths.search]}{found}, in multiples of "
+        f"{widths.multiple}; then all widths were {tuned}. {norm}."
+    )
+
+
+def payload_summary(widths: Widths) -> str:
+    """What several widths cost on the wire; empty where it was not packed."""
+    if not widths.xz_bytes or not widths.widest_xz_bytes:
+        return ""
+    return (
+        f"The programs of all {len(widths.levels)} widths take {size(widths.xz_bytes)} as one xz stream, "
+        f"{widths.xz_bytes / widths.widest_xz_bytes:.3f}× the widest alone ({size(widths.widest_xz_bytes)})."
+    )
+
+
+def norm_summary(widths: Widths) -> str:
+    """What private batch norm statistics cost in bytes and buy in the metric; empty where they are shared."""
+    found = widths.private
+    if found is None:
+        return ""
+    pairs = zip(widths.levels, found.shared_select, strict=True)
+    bought = ", ".join(
+        f"{level.name} {percent(level.select.accuracy)} instead of {percent(shared)}" for level, shared in pairs
+    )
+    more = found.xz_bytes - found.shared_xz_bytes
+    return (
+        f"Private batch norm statistics cost {size(more)} as xz ({size(found.xz_bytes)} against "
+        f"{size(found.shared_xz_bytes)} with shared ones) and buy, on select with the same weights: {bought}."
+    )
 
 
 def shape(dimensions: tuple[int, ...]) -> str:

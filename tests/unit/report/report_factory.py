@@ -327,3 +327,86 @@ def small_record() -> BuildRecord:
     for key in ("select", "test"):
         del fields["model"][key]
     return BuildRecord.model_validate(fields)
+
+
+def widths_fields(*, norm: str = "shared", tuned_controls: bool = True) -> dict[str, Any]:
+    """Three nested widths, the whole network last, with every control."""
+
+    def level(name: str, share: float, kept: float, select: float, test: float) -> dict[str, Any]:
+        return {
+            "name": name,
+            "program": f"{name}-f32-cpu",
+            "configuration": {"w30": "w30-dense", "w60": "w60-dense", "w100": "c0"}[name],
+            "budget": int(name[1:]) / 100,
+            "macs": round(944_768 * share),
+            "share": share,
+            "parameters": round(72_778 * share),
+            "peak_bytes": round(12_288 * share),
+            "program_bytes": round(298_112 * share),
+            "value": kept,
+            "select": {"accuracy": select, "n": 270},
+            "test": {"accuracy": test, "n": 270},
+            "untuned": {"accuracy": max(0.11, select - 0.6 * (1 - share)), "n": 270},
+            "latency": {"p50_us": 20 + 129 * share, "p90_us": 26 + 140 * share, "threads": 1},
+            "stages": [
+                {"name": "head", "kind": "head", "macs": round(944_768 * share), "parameters": 9, "weight_bytes": 36}
+            ],
+        }
+
+    levels = [
+        level("w30", 0.296, 0.71, 0.9481, 0.9407),
+        level("w60", 0.594, 0.88, 0.9741, 0.9667),
+        level("w100", 1.0, 1.0, 0.9833, 0.9778),
+    ]
+    controls = [
+        {
+            "name": name,
+            "about": about,
+            "levels": [
+                {
+                    "level": one["name"],
+                    "macs": one["macs"],
+                    "untuned": max(0.1, one["untuned"]["accuracy"] - lost),
+                    "tuned": one["select"]["accuracy"] - lost / 4 if tuned_controls else None,
+                }
+                for one in levels
+            ],
+        }
+        for name, about, lost in (
+            ("uniform", "the same order, and the same share of every group", 0.08),
+            ("magnitude", "ordered and searched by the size of the weights", 0.12),
+        )
+    ]
+    controls.append({"name": "random", "about": "by chance", "reason": "no widths meet <30 %>", "levels": []})
+    private = {"xz_bytes": 300_000, "shared_xz_bytes": 281_000, "shared_select": [0.31, 0.62, 0.9833]}
+    return {
+        "order": "importance",
+        "search": "bottom-up",
+        "norm": norm,
+        "multiple": 8,
+        "exact": True,
+        "levels": levels,
+        "groups": [
+            {"name": "stem.0", "size": 16, "kept": [8, 8, 16], "tensors": 7},
+            {"name": "blocks.<1>.conv1_with_a_name_that_is_long", "size": 64, "kept": [16, 40, 64], "tensors": 6},
+        ],
+        "whole": [{"reason": "the classifier's outputs are the classes", "subjects": ["head.<2>"]}],
+        "controls": controls,
+        "tuned_epochs": 4,
+        "xz_bytes": 290_000,
+        "widest_xz_bytes": 280_000,
+        "private": private if norm == "private" else None,
+    }
+
+
+def wide_record(**options: Any) -> BuildRecord:
+    """A build of three nested widths: its last tier runs the narrowest one."""
+    fields = record_fields()
+    fields["widths"] = widths_fields(**options)
+    for name in ("w30", "w60"):
+        one = configuration(3)
+        one |= {"id": f"{name}-dense", "width": name, "tier": None, "path": [{"method": f"{name}-f32-cpu/head"}]}
+        one |= {"shares_select": [{"name": "head", "share": 1.0}], "shares_test": [{"name": "head", "share": 1.0}]}
+        fields["configurations"].append(one)
+    fields["configurations"][3]["width"] = "w30"
+    return BuildRecord.model_validate(fields)
