@@ -15,23 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.nesting import exact
+from ebbtide.nesting.duals import Duals
 from ebbtide.nesting.exact import Answer
 from ebbtide.nesting.frontier import choose_order
 from ebbtide.nesting.sweep import Incumbent
-from ebbtide.nesting.tables import Integers, Tables
+from ebbtide.nesting.tables import Booleans, Integers, Tables
 
 Floats = NDArray[np.float64]
 
 # Entries of the tables of groups solved at a time, how often, and how many failures in a row are enough.
 _TOGETHER = 4_000
-_MOVES = 400
-_FAILURES = 60
-# Prices tried, and rounds of message passing at each.
-_PRICES = 12
-_ROUNDS = 30
+_MOVES = 300
+_FAILURES = 40
+_REFINEMENTS = 6
+# Steps between prices tried, and rounds of message passing at each price.
+_PRICES = 8
+_ROUNDS = 20
+
+_Touching = tuple[list[tuple[tuple[int, ...], Integers]], list[tuple[tuple[int, ...], Booleans]]]
 
 
-def solve_densely(tables: Tables, budgets: Integers, start: Sequence[Sequence[int]], *, most_entries: float) -> Answer:
+def solve_densely(
+    tables: Tables, budgets: Integers, start: Sequence[Sequence[int]], *, most_entries: float, prove: bool = True
+) -> Answer:
     """A good allowed choice within one budget, with a proven bound.
 
     Args:
@@ -39,37 +45,59 @@ def solve_densely(tables: Tables, budgets: Integers, start: Sequence[Sequence[in
         budgets: the budget.
         start: choices known before; where costs or limits do not grow with width, one that fits must be among them.
         most_entries: size of tables that an exact search may have, for the options that remain.
+        prove: whether a bound is wanted; without, it is infinite.
     """
-    best = _best_of(tables, budgets, start)
-    price, climbed = _climb(tables, budgets)
-    best = _best_of(tables, budgets, climbed, best)
+    price, climbed = _climb(tables, budgets, start)
+    best = _best_of(tables, budgets, [*start, *climbed])
+    if best is not None:
+        best = _improve(tables, budgets, best)
+    if not prove:
+        return Answer(None, 0, np.inf) if best is None else Answer(best.choice, best.value, np.inf)
+    bound, per_option = _least_bound(tables, budgets, price)
     if best is None:
-        return Answer(None, 0, _bound(tables, budgets, price)[0])
-    best = _improve(tables, budgets, best)
-    bound, hopeful = np.inf, [np.ones(size, np.bool_) for size in tables.sizes]
-    duals = _Duals(tables)
-    low, high = np.log(price / 8), np.log(price * 8)
-    for _ in range(_PRICES):
-        # The bound is convex in the price: narrow the interval to a third on the side of the lesser bound.
-        pair = [low + (high - low) / 3, high - (high - low) / 3]
-        bounds = []
-        for at in pair:
-            here, per_option = duals.bound(float(np.exp(at)), budgets, _ROUNDS)
-            bounds.append(here)
-            bound = min(bound, here)
-            for group, values in enumerate(per_option):
-                hopeful[group] &= values >= best.value - 0.5 - 1e-11 * abs(best.value)
-        low, high = (low, pair[1]) if bounds[0] <= bounds[1] else (pair[0], high)
-    kept = [np.flatnonzero(rows) for rows in hopeful]
-    remaining = tables.restrict(kept)
-    order, entries = choose_order(remaining)
-    if entries <= most_entries:
+        return Answer(None, 0, bound)
+    for _ in range(_REFINEMENTS):
+        floor = best.value - 0.5 - 1e-11 * best.value
+        kept = [np.flatnonzero(values >= floor) for values in per_option]
         inner = [int(np.searchsorted(rows, at)) for rows, at in zip(kept, best.choice, strict=True)]
-        answer = exact.solve(remaining, budgets, order, [inner])
-        assert answer.choice is not None
-        choice = [int(rows[at]) for rows, at in zip(kept, answer.choice, strict=True)]
-        return Answer(choice, answer.value, max(min(answer.bound, bound), float(answer.value)))
+        remaining = tables.restrict(kept)
+        order, entries = choose_order(remaining)
+        if entries <= most_entries:
+            answer = exact.solve(remaining, budgets, order, [inner])
+            assert answer.choice is not None
+            choice = [int(rows[at]) for rows, at in zip(kept, answer.choice, strict=True)]
+            return Answer(choice, answer.value, max(min(answer.bound, bound), float(answer.value)))
+        # Fewer options let more groups be solved together.
+        better = _improve(remaining, budgets, Incumbent(inner, best.value, best.cost))
+        choice = [int(rows[at]) for rows, at in zip(kept, better.choice, strict=True)]
+        if better.key() == best.key():
+            break
+        best = Incumbent(choice, better.value, better.cost)
     return Answer(best.choice, best.value, max(bound, float(best.value)))
+
+
+def _least_bound(tables: Tables, budgets: Integers, price: float) -> tuple[float, list[Floats]]:
+    """The least bound at prices around one, and per group and option the least bound with it."""
+    duals = Duals(tables)
+    met: dict[float, float] = {}
+    per_option: list[Floats] = [np.full(size, np.inf) for size in tables.sizes]
+
+    def bound(at: float) -> float:
+        if at not in met:
+            met[at], options = duals.bound(float(np.exp(at)), float(budgets[0]), _ROUNDS)
+            per_option[:] = [np.minimum(one, other) for one, other in zip(per_option, options, strict=True)]
+        return met[at]
+
+    # The least bound at a price is convex in the price, whose logarithm is searched in steps that halve.
+    here, step = float(np.log(price)), 0.4
+    bound(here)
+    for _ in range(_PRICES):
+        better = min((here - step, here, here + step), key=bound)
+        if better == here:
+            step /= 2
+        here = better
+    bound(here + 1e-9)  # once more with the messages of all rounds before
+    return min(met.values()), per_option
 
 
 def _best_of(
@@ -84,35 +112,42 @@ def _best_of(
     return best
 
 
-def _climb(tables: Tables, budgets: Integers) -> tuple[float, list[list[int]]]:
+def _climb(tables: Tables, budgets: Integers, start: Sequence[Sequence[int]]) -> tuple[float, list[list[int]]]:
     """Choices that no single group improves, at prices on the way to one that spends the budget; that price."""
     full = [size - 1 for size in tables.sizes]
+    # From an allowed choice every step is to an allowed one.
+    first = next((list(choice) for choice in (full, *start) if tables.admits(choice)), full)
     price = max(tables.value(full), 1) / max(float(tables.cost(full)[0]), 1.0)
     low, high = np.log(price) - 14.0, np.log(price) + 14.0
+    touching: list[_Touching] = [
+        (
+            [(groups, table) for groups, table in tables.costs if group in groups],
+            [(groups, may) for groups, may in tables.allowed if group in groups],
+        )
+        for group in range(len(tables.sizes))
+    ]
     met = []
-    for _ in range(24):
+    for _ in range(20):
         middle = (low + high) / 2
-        choice = _settle(tables, float(np.exp(middle)), list(full))
+        choice = _settle(tables, touching, float(np.exp(middle)), list(first))
         met.append(choice)
-        if tables.cost(choice)[0] > budgets[0] or not tables.admits(choice):
+        if tables.cost(choice)[0] > budgets[0]:
             low = middle
         else:
             high = middle
     return float(np.exp(high)), met
 
 
-def _settle(tables: Tables, price: float, choice: list[int]) -> list[int]:
+def _settle(tables: Tables, touching: Sequence[_Touching], price: float, choice: list[int]) -> list[int]:
     """Each group in turn at its best option at a price, given the others, until none changes."""
     for _ in range(20):
         before = list(choice)
-        for group in range(len(choice)):
-            alone = tables.condition(choice, [group])
-            worth = alone.values[0].astype(np.float64)
-            for _, table in alone.costs:
-                worth = worth - price * table[:, 0]
-            for scope, may in alone.allowed:
-                if scope:
-                    worth = np.where(may, worth, -np.inf)
+        for group, (costs, allowed) in enumerate(touching):
+            worth = tables.values[group].astype(np.float64)
+            for groups, table in costs:
+                worth -= price * table[tuple(slice(None) if at == group else choice[at] for at in groups)][:, 0]
+            for groups, may in allowed:
+                worth[~may[tuple(slice(None) if at == group else choice[at] for at in groups)]] = -np.inf
             if np.any(np.isfinite(worth)):
                 choice[group] = int(worth.argmax())
         if choice == before:
@@ -143,74 +178,6 @@ def _improve(tables: Tables, budgets: Integers, best: Incumbent) -> Incumbent:
             best, failures = made, 0
         else:
             failures += 1
-        if failures >= _FAILURES:
+        if failures >= _FAILURES or len(free) == len(groups):
             break
     return best
-
-
-def _bound(tables: Tables, budgets: Integers, price: float) -> tuple[float, list[Floats]]:
-    return _Duals(tables).bound(price, budgets, _ROUNDS)
-
-
-class _Duals:
-    """Messages from tables to their groups, kept from one price to the next."""
-
-    def __init__(self, tables: Tables) -> None:
-        self.values = [values.astype(np.float64) for values in tables.values]
-        self.base = float(tables.base[0])
-        self.worst = -4.0 * max(float(sum(values[-1] for values in tables.values)), 1.0)
-        self.unary: list[Floats] = [np.zeros(size) for size in tables.sizes]
-        self.barred: list[Floats] = [np.zeros(size) for size in tables.sizes]
-        self.scopes: list[tuple[int, ...]] = []
-        self.costs: list[Floats] = []
-        self.penalties: list[Floats] = []
-        merged: dict[tuple[int, ...], tuple[Floats, Floats]] = {}
-        for groups, table in tables.costs:
-            if len(groups) == 1:
-                self.unary[groups[0]] += table[:, 0]
-            elif groups:
-                cost = table[..., 0].astype(np.float64)
-                merged[groups] = (cost, np.zeros(cost.shape))
-        for groups, may in tables.allowed:
-            penalty = np.where(may, 0.0, self.worst)
-            if len(groups) == 1:
-                self.barred[groups[0]] += penalty
-            elif groups:
-                cost, before = merged.get(groups, (np.zeros(may.shape), np.zeros(may.shape)))
-                merged[groups] = (cost, before + penalty)
-        for groups, (cost, penalty) in merged.items():
-            self.scopes.append(groups)
-            self.costs.append(cost)
-            self.penalties.append(penalty)
-        self.messages = [[np.zeros(tables.sizes[group]) for group in groups] for groups in self.scopes]
-
-    def bound(self, price: float, budgets: Integers, rounds: int) -> tuple[float, list[Floats]]:
-        """A bound at a price, and per group and option the bound with that option."""
-        beliefs = [
-            values - price * unary + barred
-            for values, unary, barred in zip(self.values, self.unary, self.barred, strict=True)
-        ]
-        worths = [penalty - price * cost for cost, penalty in zip(self.costs, self.penalties, strict=True)]
-        for groups, messages in zip(self.scopes, self.messages, strict=True):
-            for group, message in zip(groups, messages, strict=True):
-                beliefs[group] = beliefs[group] + message
-        for _ in range(rounds):
-            for groups, worth, messages in zip(self.scopes, worths, self.messages, strict=True):
-                count = len(groups)
-                alone = [beliefs[group] - message for group, message in zip(groups, messages, strict=True)]
-                joint = worth
-                for axis, row in enumerate(alone):
-                    joint = joint + row.reshape([-1 if other == axis else 1 for other in range(count)])
-                for axis, group in enumerate(groups):
-                    best = joint.max(axis=tuple(other for other in range(count) if other != axis)) / count
-                    messages[axis] = best - alone[axis]
-                    beliefs[group] = best
-        rest = 0.0
-        for groups, worth, messages in zip(self.scopes, worths, self.messages, strict=True):
-            left = worth
-            for axis, message in enumerate(messages):
-                left = left - message.reshape([-1 if other == axis else 1 for other in range(len(groups))])
-            rest += float(left.max())
-        most = [float(belief.max()) for belief in beliefs]
-        bound = sum(most) + rest + price * (float(budgets[0]) - self.base)
-        return bound, [bound - top + belief for top, belief in zip(most, beliefs, strict=True)]

@@ -84,15 +84,16 @@ def _chains(solver: Solver, budgets: Sequence[int], alone: Sequence[Answer]) -> 
     """Nested choices that start from each level's own best one, and go up and down from there."""
     found = []
     for first, answer in enumerate(alone):
-        if answer.choice is None:
+        # Searched without proof a level takes longer; then the two ends are enough to start from.
+        if answer.choice is None or (solver.dense and 0 < first < len(alone) - 1):
             continue
         choices: dict[int, list[int]] = {first: answer.choice}
         for level in range(first + 1, len(budgets)):
             below = choices[level - 1]
-            larger = solver.solve(_between(solver, below, None), budgets[level], start=[below])
+            larger = solver.solve(_between(solver, below, None), budgets[level], start=[below], prove=False)
             choices[level] = larger.choice or below
         for level in range(first - 1, -1, -1):
-            smaller = solver.solve(_between(solver, None, choices[level + 1]), budgets[level])
+            smaller = solver.solve(_between(solver, None, choices[level + 1]), budgets[level], prove=False)
             if smaller.choice is None:
                 break
             choices[level] = smaller.choice
@@ -104,12 +105,12 @@ def _chains(solver: Solver, budgets: Sequence[int], alone: Sequence[Answer]) -> 
 def _improve(solver: Solver, budgets: Sequence[int], chains: Sequence[Choices]) -> Choices:
     """The best of some nested choices after each level was solved again between its neighbours."""
     best = max(chains, key=lambda choices: _value(solver, choices))
-    for _ in range(_PASSES):
+    for _ in range(1 if solver.dense else _PASSES):
         before = _value(solver, best)
         for level in range(len(budgets)):
             lower = best[level - 1] if level else None
             upper = best[level + 1] if level + 1 < len(budgets) else None
-            answer = solver.solve(_between(solver, lower, upper), budgets[level], start=[best[level]])
+            answer = solver.solve(_between(solver, lower, upper), budgets[level], start=[best[level]], prove=False)
             if answer.choice is not None:
                 best = [*best[:level], answer.choice, *best[level + 1 :]]
         if _value(solver, best) == before:

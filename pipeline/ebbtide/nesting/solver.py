@@ -26,7 +26,7 @@ class Solver:
 
     Attributes:
         tables: the whole problem.
-        note: why the last answer without proof has none.
+        note: why the last answer that had no proof has none; empty if each had one.
     """
 
     def __init__(self, tables: Tables) -> None:
@@ -34,8 +34,19 @@ class Solver:
         self.note = ""
         self._order, self._entries = choose_order(tables)
 
-    def solve(self, kept: Kept, budget: int, *, start: Sequence[Sequence[int]] = ()) -> Answer:
-        """The best choice of options among those kept; `start` are choices known before.
+    @property
+    def dense(self) -> bool:
+        """Whether the whole problem is too large for an exact search."""
+        return self._entries > MOST_ENTRIES
+
+    def solve(self, kept: Kept, budget: int, *, start: Sequence[Sequence[int]] = (), prove: bool = True) -> Answer:
+        """The best choice of options among those kept.
+
+        Args:
+            kept: per group the options.
+            budget: in units of cost.
+            start: choices known before.
+            prove: whether a bound is wanted where an exact search is too large.
 
         Returns:
             An answer in options of the whole problem.
@@ -46,13 +57,13 @@ class Solver:
         order, entries = self._fitting(tables)
         if entries <= MOST_ENTRIES:
             answer = exact.solve(tables, budgets, order, inner)
-            self.note = "" if answer.exact else TOO_MANY
+            self.note = self.note if answer.exact else TOO_MANY
         else:
             cheapest = self.cheapest(kept)
             if cheapest is not None:
                 inner.append([int(np.searchsorted(rows, at)) for rows, at in zip(kept, cheapest, strict=True)])
-            answer = solve_densely(tables, budgets, inner, most_entries=MOST_ENTRIES)
-            self.note = "" if answer.exact else TOO_DENSE
+            answer = solve_densely(tables, budgets, inner, most_entries=MOST_ENTRIES / 4, prove=prove)
+            self.note = self.note if answer.exact else TOO_DENSE
         if answer.choice is None:
             return answer
         choice = [int(rows[at]) for rows, at in zip(kept, answer.choice, strict=True)]
@@ -60,7 +71,7 @@ class Solver:
 
     def hopeful(self, budget: int, floor: float) -> Kept:
         """Per group the options with which a choice within a budget may be worth `floor` or more."""
-        if self._entries > MOST_ENTRIES or not self.tables.values:
+        if self.dense or not self.tables.values:
             return [np.arange(size) for size in self.tables.sizes]
         return exact.hopeful(self.tables, np.array([budget], np.int64), self._order, floor)
 
@@ -87,7 +98,7 @@ class Solver:
         return [int(rows[at]) for rows, at in zip(kept, found, strict=True)]
 
     def _fitting(self, tables: Tables) -> tuple[Sequence[int], float]:
-        if self._entries <= MOST_ENTRIES:
+        if not self.dense:
             return self._order, self._entries
         return choose_order(tables)
 

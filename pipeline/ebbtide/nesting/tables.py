@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ class Tables:
     base: Integers
     allowed: tuple[tuple[tuple[int, ...], Booleans], ...]
 
-    @property
+    @cached_property
     def sizes(self) -> tuple[int, ...]:
         """The number of options of each group."""
         return tuple(len(values) for values in self.values)
