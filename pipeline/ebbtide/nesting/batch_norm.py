@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -98,6 +98,25 @@ def fold_nodes(module: fx.GraphModule, folds: Iterable[Fold]) -> None:
         if node.op == "get_attr" and not node.users:
             module.graph.erase_node(node)
     module.recompile()
+
+
+def lift_tensors(module: fx.GraphModule, names: Container[str]) -> tuple[str, ...]:
+    """Make those tensors that a graph reads by name inputs after its own, in place; their names in that order."""
+    lifted: dict[str, fx.Node] = {}
+    entry = next(node for node in module.graph.nodes if node.op == "placeholder")
+    for node in list(module.graph.nodes):
+        if node.op != "get_attr" or node.target not in names:
+            continue
+        name = str(node.target)
+        if name not in lifted:
+            with module.graph.inserting_after(next(reversed(lifted.values()), entry)):
+                lifted[name] = module.graph.placeholder(f"tensor_{len(lifted)}")
+        node.replace_all_uses_with(lifted[name])
+        module.graph.erase_node(node)
+    # Written as a plain function: export's own signature knows of one input only.
+    module.graph.set_codegen(fx.graph.CodeGen())
+    module.recompile()
+    return tuple(lifted)
 
 
 def fold_tensors(folds: Iterable[Fold], tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -16,17 +16,17 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch.func import functional_call
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model import History, Metric, chance_warning, evaluate, set_training, training_device
-from ebbtide.model.coupling import narrow, slice_state
+from ebbtide.model.coupling import Slices, narrow
 from ebbtide.model.training import batch_on, computing_in, epoch_seed, fit, place, training_precision
 from ebbtide.nesting.batch_norm import (
     Fold,
     fold_nodes,
     fold_tensors,
     foldable,
+    lift_tensors,
     never_collected,
     set_norms,
     statistics_names,
@@ -188,21 +188,21 @@ def tune(
 
 
 class _Program:
-    """A level as a graph that computes with slices of the whole network's tensors."""
+    """A level as a function of its input and of slices of the whole network's tensors."""
 
     def __init__(self, nested: Nested, level: Level, folds: tuple[Fold, ...]) -> None:
         self.name = level.name
-        self._widths = level.widths
-        self._coupling = nested.coupling
+        self._slices = Slices(nested.coupling, level.widths)
         self.module = narrow(nested.graph, nested.coupling, level.widths).module
         fold_nodes(self.module, folds)
+        self._names = lift_tensors(self.module, nested.graph.state())
 
     def slices(self, whole: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor] | None = None) -> Tensors:
-        """The level's tensors: slices of the whole network's, and its own statistics if it has them."""
-        return {**slice_state(self._coupling, whole, self._widths), **(own or {})}
+        """The tensors that the level reads: slices of the whole network's, and its own statistics if it has them."""
+        return {**self._slices({name: whole[name] for name in self._names if name in whole}), **(own or {})}
 
-    def __call__(self, x: torch.Tensor, tensors: Tensors) -> torch.Tensor:
-        logits: torch.Tensor = functional_call(self.module, tensors, (x,))
+    def __call__(self, x: torch.Tensor, tensors: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        logits: torch.Tensor = self.module(x, *(tensors[name] for name in self._names))
         return logits
 
 

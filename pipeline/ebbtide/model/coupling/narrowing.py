@@ -13,7 +13,7 @@ from torch import fx
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model.coupling.groups import Coupling, Widths
-from ebbtide.model.coupling.slots import Ids, varying
+from ebbtide.model.coupling.slots import varying
 from ebbtide.model.coupling.values import along
 from ebbtide.model.graph import Graph, attribute, replace_parameter
 from ebbtide.model.operators import CONVOLUTIONS, argument, name_of, reads_batch_size, set_argument
@@ -57,21 +57,35 @@ def slice_state(coupling: Coupling, state: Mapping[str, torch.Tensor], widths: W
     Views of the same storage where what stays lies side by side (a prefix, after ordering), else copies; gradients
     flow back to the whole tensors either way.
     """
-    places = coupling.places(widths)
-    by_tensor: dict[str, list[tuple[int, Ids]]] = {}
-    for (tensor, axis), index in places.items():
-        by_tensor.setdefault(tensor, []).append((axis, index))
-    return {name: _sliced(tensor, by_tensor.get(name, ())) for name, tensor in state.items()}
+    return Slices(coupling, widths)(state)
 
 
-def _sliced(tensor: torch.Tensor, cuts: Any) -> torch.Tensor:
-    for axis, index in cuts:
-        start, count = int(index[0]), len(index)
-        if index[-1] - start + 1 == count:
-            tensor = tensor.narrow(axis, start, count)
-        else:
-            tensor = tensor.index_select(axis, torch.from_numpy(index).to(tensor.device))
-    return tensor
+class Slices:
+    """`slice_state` at fixed widths, worked out once for many states.
+
+    Args:
+        coupling: the groups.
+        widths: units to keep by group.
+    """
+
+    def __init__(self, coupling: Coupling, widths: Widths) -> None:
+        self._cuts: dict[str, list[tuple[int, int, int, torch.Tensor | None]]] = {}
+        for (tensor, axis), index in coupling.places(widths).items():
+            start, count = int(index[0]), len(index)
+            gaps = None if index[-1] - start + 1 == count else torch.from_numpy(index)
+            self._cuts.setdefault(tensor, []).append((axis, start, count, gaps))
+
+    def __call__(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Every tensor of a state."""
+        return {name: self._sliced(name, tensor) for name, tensor in state.items()}
+
+    def _sliced(self, name: str, tensor: torch.Tensor) -> torch.Tensor:
+        for axis, start, count, gaps in self._cuts.get(name, ()):
+            if gaps is None:
+                tensor = tensor.narrow(axis, start, count)
+            else:
+                tensor = tensor.index_select(axis, gaps.to(tensor.device))
+        return tensor
 
 
 def narrow(graph: Graph, coupling: Coupling, widths: Widths) -> Graph:
