@@ -145,6 +145,19 @@ def alone_with(path: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_held(path: Path) -> bool:
+    """Whether another process works on a file just now."""
+    lock = path.with_name(f".{path.name}.lock")
+    if not lock.exists():
+        return False
+    with lock.open("rb") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def dataset(name: str, scratch: Path) -> Dataset:
     """A network's data, prepared once; raises ``data.missing`` where the shared data are not here."""
     folder = scratch / name
