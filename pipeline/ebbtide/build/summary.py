@@ -21,6 +21,7 @@ from ebbtide.steps import library_versions
 
 if TYPE_CHECKING:
     from ebbtide.report import record
+    from ebbtide.steps import StepRecord
 
 LIBRARIES = ("torch", "executorch", "torchao", "numpy", "scipy", "cryptography", "safetensors", "timm", "torchvision")
 
@@ -85,11 +86,19 @@ def summarise(
         provenance=_provenance(programs),
         machine=_machine(measurements),
         notices=tuple(record.Notice(kind=n.kind, subject=n.subject, text=n.text) for n in project.notices),
-        timings=tuple(
-            record.Timing(step=step.name, seconds=round(step.seconds, 3), reused=step.reused)
-            for step in project.store.records
-        ),
+        timings=tuple(_timings(project.store.records)),
     )
+
+
+def _timings(steps: Iterable[StepRecord]) -> Iterable[record.Timing]:
+    """Each step once, as it was when it was first asked for."""
+    from ebbtide.report import record
+
+    first: dict[str, StepRecord] = {}
+    for step in steps:
+        first.setdefault(step.key, step)
+    for step in first.values():
+        yield record.Timing(step=step.name, seconds=round(step.seconds, 3), reused=step.reused)
 
 
 def _model(

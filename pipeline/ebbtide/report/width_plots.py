@@ -117,7 +117,7 @@ def kept_channels(widths: Widths) -> str:
 
 def shade(index: int, count: int) -> int:
     """Which of the five shades a level has: the narrowest the strongest, the widest the weakest."""
-    return round(index * (SHADES - 1) / max(1, count - 1)) if count > SHADES else index
+    return round(index * (SHADES - 1) / max(1, count - 1))
 
 
 def _short(name: str) -> str:

@@ -102,7 +102,8 @@ def test_shade_falls_from_the_narrowest_to_the_widest_when_there_are_many_levels
     shades = [shade(index, 10) for index in range(10)]
     assert shades == sorted(shades)
     assert (shades[0], shades[-1]) == (0, 4)
-    assert [shade(index, 3) for index in range(3)] == [0, 1, 2]
+    assert [shade(index, 3) for index in range(3)] == [0, 2, 4]
+    assert [shade(index, 2) for index in range(2)] == [0, 4]
 
 
 def test_summaries_say_what_was_done() -> None:
