@@ -14,8 +14,12 @@ from ebbtide.nesting.relaxation import Relaxed, best_with, relax, search_prices
 from ebbtide.nesting.sweep import Incumbent, sweep
 from ebbtide.nesting.tables import Integers, Kept, Tables
 
+Floats = NDArray[np.float64]
+
 # Partial choices held in one pass, pass after pass until one has lost nothing of worth; about 60 bytes each.
 _WIDTHS = (1_000, 30_000, 1_500_000)
+# With several budgets few are dominated, so that more of them would hardly prove more.
+_WIDTHS_OF_SEVERAL = (1_000, 10_000, 40_000)
 # Prices around the best ones that sharpen the bound of partial choices far from it.
 _FACTORS = (0.4, 0.65, 0.85, 1.18, 1.5, 2.5)
 _SEEN = 8
@@ -58,19 +62,18 @@ def solve(tables: Tables, budgets: Integers, order: Sequence[int], start: Sequen
     return search.run()
 
 
-def hopeful(tables: Tables, budgets: Integers, order: Sequence[int], floor: float) -> list[NDArray[np.int64]]:
-    """Per group the options with which a choice within budgets may be worth `floor` or more.
+def bounds_with(tables: Tables, budgets: Integers, order: Sequence[int]) -> list[Floats]:
+    """Per group and option a bound on the value of a choice within budgets that has this option.
 
     Args:
         tables: the problem, with at least one group.
         budgets: per cost.
         order: in which groups are decided.
-        floor: in units of value.
     """
     search = _Search(tables, budgets, order)
     steps = steps_of(tables, order)
     seen = search_prices(steps, tables, search.limits, search.offer)
-    return search.reduce(steps, search.spread(steps, seen), tables.sizes, floor - search.margin)
+    return search.bounds_with(steps, search.spread(steps, seen), tables.sizes)
 
 
 class _Search:
@@ -98,7 +101,7 @@ class _Search:
     def run(self) -> Answer:
         kept: list[NDArray[np.int64]] = [np.arange(size) for size in self.whole.sizes]
         lost = bound = np.inf
-        for most in _WIDTHS:
+        for most in _WIDTHS if len(self.budgets) == 1 else _WIDTHS_OF_SEVERAL:
             tables = self.whole.restrict(kept)
             steps = steps_of(tables, self.order)
             least = [relax(steps, row, worth=0.0) for row in np.eye(len(self.budgets))]
@@ -109,7 +112,8 @@ class _Search:
             bound = min(bound, seen[0].bound(self.limits))
             relaxations = self.spread(steps, seen)
             floor = -np.inf if self.best is None else self.best.value - self.margin
-            reduced = self.reduce(steps, relaxations, tables.sizes, floor)
+            bounds = self.bounds_with(steps, relaxations, tables.sizes)
+            reduced = [np.flatnonzero((rows >= floor) & (rows > -np.inf)) for rows in bounds]
             if any(len(rows) == 0 for rows in reduced):
                 lost = -np.inf
                 break
@@ -139,16 +143,13 @@ class _Search:
             return [best, *seen[1:_SEEN]]
         return [best, *(relax(steps, best.prices * factor) for factor in _FACTORS)]
 
-    def reduce(
-        self, steps: Sequence[Step], relaxations: Sequence[Relaxed], sizes: Sequence[int], floor: float
-    ) -> list[NDArray[np.int64]]:
-        """Per group the options with which a value may still be reached."""
-        hopeful = [np.ones(size, np.bool_) for size in sizes]
+    def bounds_with(self, steps: Sequence[Step], relaxations: Sequence[Relaxed], sizes: Sequence[int]) -> list[Floats]:
+        """Per group and option the least bound on a choice with this option."""
+        bounds: list[Floats] = [np.full(size, np.inf) for size in sizes]
         for relaxed in relaxations:
             for group, best in best_with(steps, relaxed).items():
-                hopeful[group] &= best + relaxed.prices @ self.limits >= floor
-                hopeful[group] &= best > -np.inf
-        return [np.flatnonzero(rows) for rows in hopeful]
+                bounds[group] = np.minimum(bounds[group], best + relaxed.prices @ self.limits)
+        return bounds
 
 
 def _back(choice: Sequence[int], kept: Sequence[NDArray[np.int64]]) -> list[int]:

@@ -42,7 +42,8 @@ def solve_together(solver: Solver, budgets: Sequence[int]) -> tuple[Choices, flo
     value = _value(solver, best)
     if value >= bound:
         return best, 0.0, ""
-    kept = _windows(solver, budgets, alone, value)
+    kept, least = _windows(solver, budgets, alone, value)
+    bound = min(bound, least)
     tables = _stacked(solver.tables, len(budgets), kept)
     order, entries = choose_order(tables)
     if entries * len(budgets) <= MOST_ENTRIES:
@@ -118,14 +119,34 @@ def _improve(solver: Solver, budgets: Sequence[int], chains: Sequence[Choices]) 
     return best
 
 
-def _windows(solver: Solver, budgets: Sequence[int], alone: Sequence[Answer], value: int) -> list[Kept]:
-    """Per level and group the options with which the sum of all levels may still reach a value."""
-    bound = sum(answer.bound for answer in alone)
-    windows = []
-    for level, budget in enumerate(budgets):
-        floor = value - (bound - alone[level].bound)
-        windows.append(solver.hopeful(budget, floor))
-    return windows
+def _windows(solver: Solver, budgets: Sequence[int], alone: Sequence[Answer], value: int) -> tuple[list[Kept], float]:
+    """Per level and group the options with which all levels together may still reach a value, and their bound.
+
+    The levels' bounds with an option of one group add up, and only options that do not shrink from level to level
+    count: so each group alone bounds the sum.
+    """
+    windows: list[Kept] = [[] for _ in budgets]
+    # Bounds are sums of floats; what is proven is proven to this share.
+    floor = value - 0.5 - 1e-11 * value
+    least = np.inf
+    own = [
+        [np.minimum(rows, answer.bound) for rows in solver.bounds_with(budget)]
+        for budget, answer in zip(budgets, alone, strict=True)
+    ]
+    for group in range(len(solver.tables.sizes)):
+        rows = [level[group] for level in own]
+        # The best of all lower levels with at most an option, and of all higher ones with at least it.
+        lower = [np.zeros_like(rows[0])]
+        for row in rows[:-1]:
+            lower.append(np.maximum.accumulate(lower[-1] + row))
+        higher = [np.zeros_like(rows[0])]
+        for row in rows[:0:-1]:
+            higher.append(np.maximum.accumulate((higher[-1] + row)[::-1])[::-1])
+        sums = [below + row + above for below, row, above in zip(lower, rows, higher[::-1], strict=True)]
+        least = min(least, float(sums[0].max()))
+        for level, row in enumerate(sums):
+            windows[level] = [*windows[level], np.flatnonzero(row >= floor)]
+    return windows, least
 
 
 def _stacked(tables: Tables, levels: int, kept: Sequence[Kept]) -> Tables:

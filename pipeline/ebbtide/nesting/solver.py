@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ebbtide.nesting import exact
 from ebbtide.nesting.dense import solve_densely
@@ -69,11 +70,11 @@ class Solver:
         choice = [int(rows[at]) for rows, at in zip(kept, answer.choice, strict=True)]
         return Answer(choice, answer.value, answer.bound)
 
-    def hopeful(self, budget: int, floor: float) -> Kept:
-        """Per group the options with which a choice within a budget may be worth `floor` or more."""
+    def bounds_with(self, budget: int) -> list[NDArray[np.float64]]:
+        """Per group and option a bound on what a choice within a budget and with this option is worth."""
         if self.dense or not self.tables.values:
-            return [np.arange(size) for size in self.tables.sizes]
-        return exact.hopeful(self.tables, np.array([budget], np.int64), self._order, floor)
+            return [np.full(size, np.inf) for size in self.tables.sizes]
+        return exact.bounds_with(self.tables, np.array([budget], np.int64), self._order)
 
     def cheapest(self, kept: Kept, *, limits: int | None = None) -> list[int] | None:
         """The cheapest choice that keeps the first so many limits (None: all), or None if there is none.

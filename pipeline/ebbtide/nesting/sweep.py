@@ -89,12 +89,12 @@ def sweep(
     lost = -np.inf
     for at, step in enumerate(steps):
         partial = _expand(at, step, partial, relaxations, least, budgets, incumbent, margin)
-        if len(partial.place) > most:
-            kept = np.sort(np.argpartition(-partial.bound, most)[:most])
-            left = np.ones(len(partial.place), np.bool_)
-            left[kept] = False
-            lost = max(lost, float(partial.bound[left].max()))
-            partial = partial.take(kept)
+        if len(budgets) > 1:
+            # Comparing many is slow and finds few dominated.
+            partial, cut = _cut(partial, 4 * most)
+            lost = max(lost, cut)
+        partial, cut = _cut(_undominated(partial), most)
+        lost = max(lost, cut)
         if len(partial.place) == 0:
             return None, lost
         history.append((partial.parent.astype(np.int32), partial.option.astype(np.int32)))
@@ -156,10 +156,18 @@ def _expand(
         made = _hopeful(at, made, relaxations[1:], after, budgets, incumbent, margin)
         parts.append(made)
         held += len(made.place)
-        if held > _THIN:
+        if held > _THIN and len(budgets) == 1:
             parts = [_undominated(_join(parts))]
             held = len(parts[0].place)
-    return _undominated(_join(parts))
+    return _join(parts)
+
+
+def _cut(partial: Partial, most: int) -> tuple[Partial, float]:
+    """The most hopeful ones, and the largest bound of the others."""
+    if len(partial.place) <= most:
+        return partial, -np.inf
+    order = np.argpartition(-partial.bound, most)
+    return partial.take(np.sort(order[:most])), float(partial.bound[order[most:]].max())
 
 
 def _hopeful(

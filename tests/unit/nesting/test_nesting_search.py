@@ -78,11 +78,16 @@ def admissible(problem: Problem) -> tuple[NDArray[np.int64], NDArray[np.float64]
 
 
 def best_of_all(
-    problem: Problem, budget: float, *, lower: Sequence[int] | None = None, upper: Sequence[int] | None = None
+    problem: Problem,
+    choices: tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]],
+    budget: float,
+    *,
+    lower: Sequence[int] | None = None,
+    upper: Sequence[int] | None = None,
 ) -> tuple[float, float] | None:
     """The largest value and then the least cost there is, between two width vectors."""
-    rows, cost, value = admissible(problem)
-    widths = np.array([problem.widths(row) for row in rows])
+    rows, cost, value = choices
+    widths = np.stack([options[rows[:, group]] for group, options in enumerate(problem.options)], axis=1)
     fits = cost <= budget
     if lower is not None:
         fits &= (widths >= np.array(lower)).all(axis=1)
@@ -115,9 +120,10 @@ def check(problem: Problem, found: Found) -> None:
 @pytest.mark.parametrize("shape", ["linear", "chain", "tied"])
 def test_levels_equal_brute_force_when_searched_one_by_one(shape: str, multiple: int, limited: bool) -> None:
     solved = 0
-    for seed in range(24):
+    for seed in range(12):
         problem = random_problem(seed, shape=shape, multiple=multiple, limited=limited)
         budgets = budgets_of(problem, [0.05, 0.3, 0.6, 1.0])
+        choices = admissible(problem)
         for order in ("bottom-up", "top-down"):
             found = search(problem, budgets, order=order)
             check(problem, found)
@@ -126,7 +132,7 @@ def test_levels_equal_brute_force_when_searched_one_by_one(shape: str, multiple:
             neighbour: Solution | None = None
             for level in found.levels if order == "bottom-up" else reversed(found.levels):
                 between = {"lower" if order == "bottom-up" else "upper": neighbour.widths if neighbour else None}
-                best = best_of_all(problem, level.budget, **between)
+                best = best_of_all(problem, choices, level.budget, **between)
                 if isinstance(level, Infeasible):
                     assert best is None
                     continue
@@ -135,7 +141,7 @@ def test_levels_equal_brute_force_when_searched_one_by_one(shape: str, multiple:
                 assert level.cost == pytest.approx(best[1], rel=1e-10), (seed, order)
                 neighbour = level
                 solved += 1
-    assert solved > 120
+    assert solved > 60
 
 
 def best_sum(problem: Problem, budgets: Sequence[float]) -> float:
@@ -153,7 +159,7 @@ def best_sum(problem: Problem, budgets: Sequence[float]) -> float:
 @pytest.mark.parametrize("levels", [2, 3])
 @pytest.mark.parametrize("shape", ["linear", "chain", "tied"])
 def test_sum_equals_brute_force_when_levels_are_searched_together(shape: str, levels: int, limited: bool) -> None:
-    for seed in range(20):
+    for seed in range(12):
         problem = random_problem(seed + 100, units=6, shape=shape, limited=limited)
         budgets = budgets_of(problem, [0.1, 0.35, 0.7][:levels])
         best = best_sum(problem, budgets)
@@ -215,7 +221,7 @@ def alone(problem: Problem, budget: float) -> float:
 
 def test_orders_keep_their_guarantees_when_no_item_weighs_more_than_the_small_budget() -> None:
     worst = {"bottom-up": 1.0, "top-down": 1.0}
-    for seed in range(120):
+    for seed in range(60):
         rng = np.random.default_rng(seed)
         count = int(rng.integers(4, 10))
         capacity = 60

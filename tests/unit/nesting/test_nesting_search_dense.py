@@ -108,3 +108,21 @@ def test_infeasible_is_told_when_the_floors_of_a_dense_problem_cost_too_much() -
     assert f"{cheapest:g}" in small.reason
     assert isinstance(large, Solution)
     assert large.widths == (1,) * 16
+
+
+def test_gap_covers_brute_force_when_too_many_partial_choices_remain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ebbtide.nesting.exact._WIDTHS", (1,))
+    told = 0
+    for seed in range(12):
+        problem, _ = clique(seed, groups=4, units=5)
+        budget = 0.4 * problem.cost(problem.full)
+        found = search(problem, [budget])
+        level = found.levels[0]
+        assert isinstance(level, Solution)
+        rows = list(itertools.product(range(5), repeat=4))
+        best = max(problem.value(row) for row in rows if problem.cost(row) <= budget)
+        assert 1 - level.value / best <= found.gap + 1e-10
+        assert found.exact == (found.gap == 0.0)
+        told += not found.exact
+        assert found.exact or "partial choices" in found.note
+    assert told > 0, "one partial choice was enough everywhere: nothing was dropped"
