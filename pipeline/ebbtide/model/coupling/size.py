@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -62,8 +62,8 @@ class OperatorMacs:
         node: its name.
         op: its aten name.
         macs: at any widths.
-        outputs, inputs: channels that it puts out and reads, each.
-        scale: MACs = scale x outputs x inputs, for convolutions and linear layers.
+        outputs, inputs: channels that it puts out, and that it reads for each of them.
+        scale: MACs = scale x outputs x inputs.
     """
 
     node: fx.Node
@@ -117,7 +117,7 @@ def parameters_of(graph: Graph, coupling: Coupling, *, full_inputs: bool = False
         full_inputs: count each weight with all its inputs, as the published loss weights do (methods, 4.2 step 5).
     """
     counter = _Counter(coupling)
-    axes = coupling.axes()
+    axes = counter.axes
     kinds = {(m.tensor, m.axis): m.kind for group in coupling.groups for m in group.members}
     total = Polynomial()
     for name, parameter in graph.module.named_parameters():
@@ -132,6 +132,7 @@ def parameters_of(graph: Graph, coupling: Coupling, *, full_inputs: bool = False
 class _Counter:
     def __init__(self, coupling: Coupling) -> None:
         self.coupling = coupling
+        self.axes = coupling.axes()
         self.group_of = np.full(len(coupling.atom_of), -1)
         for index, group in enumerate(coupling.groups):
             self.group_of[group.atoms] = index
@@ -162,30 +163,32 @@ class _Counter:
         return polynomial.at(self.coupling, {})
 
     def factors(self, node: fx.Node) -> tuple[Polynomial, Polynomial]:
-        """What multiplies to an operator's MACs, up to a constant: output elements, and what is summed for each."""
+        """What multiplies to an operator's MACs, up to a constant: what it puts out, and what is summed for each."""
         values = self.coupling.labelling.values
         name = name_of(node)
-        (out,) = values[node]
+        source = node.args[1] if name in ("addmm", "baddbmm") else node.args[0]
+        read = values[source][0] if isinstance(source, fx.Node) and source in values else None
         if name in ATTENTION:
-            source = node.args[0]
-            assert isinstance(source, fx.Node)
-            query = values[source][0]
-            rank = len(query.shape)
-            pairs = Polynomial({(): 1})
-            for axis in range(rank - 1):
-                pairs = pairs * self.axis(query, axis)
-            return pairs, Polynomial({(): 1})
+            assert read is not None
+            return self.width(read, range(len(read.shape) - 1)), Polynomial({(): 1})
+        (out,) = values[node]
+        rank = len(out.shape)
         if name in CONVOLUTIONS or name in TRANSPOSED or name == "linear":
             weight = node.args[1]
             assert isinstance(weight, fx.Node)
-            axes = self.coupling.axes()
-            tensor = str(weight.target)
-            size = weight.meta["val"].shape[1]
-            inner = self.form(axes[tensor, 1]) if (tensor, 1) in axes else Polynomial({(): size})
-            return self.elements(out), inner
-        left = 1 if name in ("addmm", "baddbmm") else 0
-        source = node.args[left]
-        if name == "einsum" or not isinstance(source, fx.Node) or source not in values:
-            return self.elements(out), Polynomial({(): 1})
-        value = values[source][0]
-        return self.elements(out), self.axis(value, len(value.shape) - 1)
+            key = (str(weight.target), 1)
+            inner = self.form(self.axes[key]) if key in self.axes else Polynomial({(): weight.meta["val"].shape[1]})
+            channel = rank - 1 if name == "linear" else 1
+            return self.axis(out, channel) * self.width(out, set(range(rank)) - {channel}), inner
+        if name == "einsum" or read is None:
+            return self.width(out, range(rank)), Polynomial({(): 1})
+        return self.width(out, range(rank)), self.axis(read, len(read.shape) - 1)
+
+    def width(self, value: Value, axes: Iterable[int]) -> Polynomial:
+        """The product of the sizes of those axes that can change."""
+        product = Polynomial({(): 1})
+        for axis in axes:
+            size = self.axis(value, axis)
+            if set(size.terms) != {()}:
+                product = product * size
+        return product
