@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from types import TracebackType
@@ -17,6 +18,7 @@ from ebbtide.bundle.manifest import ConfigurationEntry, Manifest
 from ebbtide.data import InputSpec, preprocess
 from ebbtide.engine import Array, Engine
 from ebbtide.errors import EbbtideError
+from ebbtide.runtime.background import Background
 from ebbtide.runtime.configuration import Configuration, Visit, bind, programs_of, walk
 from ebbtide.runtime.pixels import pixels_of
 from ebbtide.runtime.residency import Residency, Source, check_engine
@@ -50,6 +52,10 @@ class Session:
 
     All methods may be called from any thread. A prediction uses the configuration in force when it began, to its end; a
     switch replaces the reference between two predictions and waits for none of them. Programs are never changed.
+
+    Predictions go on while a switch loads. How smoothly is the engine's affair: ExecuTorch's Python bindings keep the
+    interpreter to themselves while they load a method or run one, so here a prediction waits for at most one method
+    (see `ExecuTorchLoaded`); the C++ runtime of the phones loads in a thread of its own.
 
     Args:
         source: an opened bundle, or anything with its manifest and a way to find its files.
@@ -86,6 +92,7 @@ class Session:
         self._programs = Residency(source, engine, warm_up)
         self._tiers = Tiers(self._manifest, minimum_accuracy)
         self._switching = threading.Lock()
+        self._background: Background[Current] = Background("ebbtide-switch")
         self._lock = threading.Lock()
         self._idle = threading.Condition(self._lock)
         self._running = 0
@@ -178,6 +185,36 @@ class Session:
                 self._tiers.entry(self._tiers.id_of(allowed)), f"{reason}; {clamped}" if clamped else reason
             )
 
+    def begin_switch(self, configuration_id: str, *, reason: str = "application") -> Future[Current]:
+        """Begin a `switch` in a thread of its own and return at once, so that the caller goes on predicting.
+
+        Switches begun here are made one after the other. One that still waits when a newer one is begun is cancelled:
+        its future raises `concurrent.futures.CancelledError`, since loading what is already out of date helps nobody.
+
+        Args:
+            configuration_id: one of the manifest's.
+            reason: why, for results and logs.
+
+        Returns:
+            What `switch` would have returned or raised.
+
+        Raises:
+            EbbtideError: at once ``runtime.configuration``, ``runtime.below_floor``, ``runtime.closed``.
+        """
+        self._refuse_closed()
+        self._tiers.refuse_below_floor(self._tiers.entry(configuration_id).id)
+        return self._background.submit(lambda: self.switch(configuration_id, reason=reason))
+
+    def begin_switch_tier(self, tier: int, *, reason: str = "application") -> Future[Current]:
+        """Begin a `switch_tier` in a thread of its own; see `begin_switch`.
+
+        Raises:
+            EbbtideError: at once ``runtime.tier``, ``runtime.closed``.
+        """
+        self._refuse_closed()
+        self._tiers.clamp(tier)
+        return self._background.submit(lambda: self.switch_tier(tier, reason=reason))
+
     def set_minimum_accuracy(self, minimum_accuracy: float | None) -> Current:
         """Set or lift the accuracy floor; a configuration in force that is below it is left for an allowed tier.
 
@@ -208,7 +245,11 @@ class Session:
             self._leave(lease)
 
     def close(self) -> None:
-        """Refuse new predictions, wait for those that are running, free the programs. A second close does nothing."""
+        """Refuse new predictions, wait for those that are running, free the programs. A second close does nothing.
+
+        A switch that is running is finished first; one that was begun and still waits is cancelled.
+        """
+        self._background.close()
         with self._switching:
             with self._lock:
                 self._closed = True
@@ -261,8 +302,7 @@ class Session:
     def _enter(self) -> _Lease:
         # Reading the reference and counting the prediction are one act, so no switch can close a program in between.
         with self._lock:
-            if self._closed:
-                raise EbbtideError("runtime.closed", "The session is closed.", hint="open a new one")
+            self._refuse_closed()
             lease = self._lease
             lease.running += 1
             self._running += 1
@@ -274,6 +314,10 @@ class Session:
             self._running -= 1
             if lease.running == 0 and (lease is not self._lease or self._closed):
                 self._idle.notify_all()
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise EbbtideError("runtime.closed", "The session is closed.", hint="open a new one")
 
     def _first(self, configuration: str | None) -> tuple[ConfigurationEntry, str]:
         if configuration is not None:
@@ -288,18 +332,18 @@ class Session:
 
     def _replace(self, entry: ConfigurationEntry, reason: str) -> Current:
         """Swap the lease; the caller holds the lock of the switches."""
-        if self._closed:
-            raise EbbtideError("runtime.closed", "The session is closed.", hint="open a new one")
+        self._refuse_closed()
         if entry.id == self._lease.configuration.id:
             configuration = replace(self._lease.configuration, reason=reason)
         else:
             configuration = self._bound(entry, reason)
         with self._lock:
             self._lease = lease = _Lease(configuration)
-            if self._residency == "active":
+            closes = self._residency == "active" and not self._programs.loaded.keys() <= set(configuration.programs)
+            if closes:
                 # Every prediction that is not on the new configuration may still be running in an old program.
                 self._idle.wait_for(lambda: self._running == lease.running)
-        if self._residency == "active":
+        if closes:
             self._programs.keep_only(configuration.programs)
         return Current(configuration.id, configuration.tier, configuration.reason)
 
