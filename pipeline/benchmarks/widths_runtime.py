@@ -1,0 +1,445 @@
+"""What switching between nested widths costs at run time, and whether anything is lost or wrong while it happens.
+
+Every function takes lowered programs, one a width, the widest first (see `lower_widths`), and gives one value a round.
+Times are wall clock. Other work on the machine is kept out where the system tells of it: a turn in which the scheduler
+took the core away (an involuntary context switch of this thread) is dropped and made again.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import json
+import random
+import resource
+import statistics
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ebbtide.bundle import (
+    ConfigurationEntry,
+    DeviceEntry,
+    Expected,
+    FileEntry,
+    InputEntry,
+    Manifest,
+    MethodEntry,
+    ModelEntry,
+    PathStep,
+    PayloadEntry,
+    ProgramEntry,
+    RuntimeEntry,
+    Scored,
+    TensorEntry,
+)
+from ebbtide.bundle.manifest import DEFAULT_POLICY
+from ebbtide.bundle.payload import compress, dictionary_for, file_blocks
+from ebbtide.engine import Array, ExecuTorchEngine
+from ebbtide.lowering import LoweredProgram, ProgramSpec, lower_programs
+from ebbtide.model import Graph, choose_cuts, split
+from ebbtide.profiling import Plan, time_interleaved
+from ebbtide.runtime import Session
+from ebbtide.steps import write_json
+
+_clock = time.perf_counter_ns
+
+
+def lower_widths(levels: Mapping[str, Graph], place: Path, *, stages: int = 1) -> tuple[LoweredProgram, ...]:
+    """Lower one program a level, in `stages` methods; what lies in `place` already is taken as it is.
+
+    Args:
+        levels: plain graphs by name, the widest first.
+        place: made if need be; keep it for these levels alone.
+        stages: 1 makes one method of the whole network.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    record = place / "programs.json"
+    if record.is_file():
+        known = [LoweredProgram.from_json(entry, place) for entry in json.loads(record.read_bytes())]
+        if [entry.file.stem for entry in known] == list(levels):
+            return tuple(known)
+    specs = []
+    for name, graph in levels.items():
+        if stages == 1:
+            spec = ProgramSpec(name, [], {}, graph.module, {"head": 1.0}, graph.input_shape).dense(name)
+        else:
+            parts = split(graph, choose_cuts(graph, stages)[:-1], clone=True)
+            spec = ProgramSpec(name, parts.stages, {}, parts.head, {"head": 1.0}, graph.input_shape)
+        specs.append(spec)
+    lowered = lower_programs(specs, place)
+    write_json(record, [entry.to_json() for entry in lowered])
+    return lowered
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Programs of several widths as the session takes them: a configuration a program, named like its file."""
+
+    manifest: Manifest
+    folder: Path
+
+    @classmethod
+    def of(cls, programs: Sequence[LoweredProgram]) -> Widths:
+        """A manifest as a bundle of these programs would have it, without signature; accuracies are not measured."""
+        return cls(_manifest(programs), programs[0].file.parent)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(entry.id for entry in self.manifest.configurations)
+
+    def path_of(self, path: str) -> Path:
+        return self.folder / Path(path).name
+
+    def samples(self, count: int, seed: int = 0) -> Array:
+        """Inputs of noise, float32 (count, 1, ...)."""
+        shape = self.manifest.model.input.shape
+        return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
+
+
+@dataclass
+class Soak:
+    """What a soak found: `wrong` results differ from what their configuration gives alone, `lost` never came.
+
+    `growth_kib` is how much VmRSS grew from the end of the warm-up (a tenth of the predictions) to the end; `rss_kib`
+    are the samples taken, one a second.
+    """
+
+    predictions: int = 0
+    wrong: int = 0
+    lost: int = 0
+    switches: int = 0
+    by_configuration: dict[str, int] = field(default_factory=dict)
+    seconds: float = 0.0
+    growth_kib: int = 0
+    rss_kib: list[int] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def soak(
+    programs: Sequence[LoweredProgram],
+    *,
+    residency: Literal["all", "active"],
+    predictions: int = 1_000_000,
+    threads: int = 8,
+    every_s: float = 0.05,
+    seed: int = 0,
+) -> Soak:
+    """Predict in many threads while another one switches at random, every `every_s` seconds on average.
+
+    Each result is held, bit for bit, against what the configuration that it reports gives alone for that input.
+    """
+    widths = Widths.of(programs)
+    inputs = widths.samples(16, seed)
+    found = Soak()
+    with Session(widths, ExecuTorchEngine(threads=1), residency=residency) as session:
+        alone = {name: _answers(session, name, inputs) for name in widths.names}
+        share = [predictions // threads + (worker < predictions % threads) for worker in range(threads)]
+        tallies: list[dict[str, int]] = [{} for _ in range(threads)]
+        wrong, started = [0] * threads, [0] * threads
+
+        def predict(worker: int) -> None:
+            turn, tally = random.Random(seed + worker), tallies[worker]
+            try:
+                for _ in range(share[worker]):
+                    index = turn.randrange(len(inputs))
+                    started[worker] += 1
+                    result = session.predict_tensor(inputs[index])
+                    name = result.configuration
+                    tally[name] = tally.get(name, 0) + 1
+                    wrong[worker] += not np.array_equal(result.logits, alone[name][index])
+            except BaseException as error:
+                found.errors.append(repr(error))
+
+        workers = [threading.Thread(target=predict, args=(worker,)) for worker in range(threads)]
+        begin = time.monotonic()
+        for worker in workers:
+            worker.start()
+        turn, next_sample, warm = random.Random(seed - 1), 0.0, None
+        while any(worker.is_alive() for worker in workers):
+            # By the clock, so that what a switch itself takes does not make them fewer.
+            time.sleep(max(0.0, begin + found.switches * every_s - time.monotonic()))
+            session.switch(turn.choice([name for name in widths.names if name != session.current.configuration]))
+            found.switches += 1
+            now, done = time.monotonic() - begin, sum(started)
+            if now >= next_sample:
+                found.rss_kib.append(rss_kib())
+                next_sample = now + 1
+            if warm is None and done >= predictions // 10:
+                warm = rss_kib()
+        for worker in workers:
+            worker.join()
+        found.seconds = time.monotonic() - begin
+        gc.collect()
+        found.growth_kib = rss_kib() - (warm or found.rss_kib[0])
+    for tally in tallies:
+        for name, count in tally.items():
+            found.by_configuration[name] = found.by_configuration.get(name, 0) + count
+    found.predictions = sum(found.by_configuration.values())
+    found.wrong, found.lost = sum(wrong), predictions - found.predictions
+    return found
+
+
+def down_and_up(programs: Sequence[LoweredProgram], *, residency: Literal["all", "active"]) -> int:
+    """How many outputs differ in a bit when the session goes through all widths down and up again (X-10)."""
+    widths = Widths.of(programs)
+    inputs = widths.samples(8)
+    with Session(widths, ExecuTorchEngine(threads=1), residency=residency) as session:
+        down = {name: _answers(session, name, inputs) for name in widths.names}
+        up = {name: _answers(session, name, inputs) for name in reversed(widths.names)}
+    return sum(a.tobytes() != b.tobytes() for name in down for a, b in zip(down[name], up[name], strict=True))
+
+
+@dataclass(frozen=True)
+class ResidentSwitches:
+    """One value a round and pair of widths, microseconds.
+
+    `added_us`: the first prediction after the switch over a steady one (the median of those that follow it);
+    `call_us`: the call of `switch` itself, which comes before that prediction; `pairs`: the widths of each.
+    """
+
+    added_us: tuple[float, ...]
+    call_us: tuple[float, ...]
+    pairs: tuple[str, ...]
+
+    def of(self, pair: str) -> tuple[float, ...]:
+        return tuple(a for a, name in zip(self.added_us, self.pairs, strict=True) if name == pair)
+
+
+def switch_resident(
+    programs: Sequence[LoweredProgram], *, rounds: int = 100, pause_s: float = 0.0, most_tries: int = 50
+) -> ResidentSwitches:
+    """What the first prediction after a switch costs more than a steady one, all widths resident.
+
+    Every round goes once through all pairs of neighbouring widths, down and up.
+
+    Args:
+        programs: the widest first.
+        rounds: values for each pair.
+        pause_s: how long the thread sleeps before every prediction; 0 predicts back to back, so that a steady
+            prediction finds its weights in the caches, which the first one after a switch cannot; a camera's frames
+            leave both to whatever ran meanwhile.
+        most_tries: how often a turn is made again when the core was taken away, before it is left out.
+    """
+    widths = Widths.of(programs)
+    names = widths.names
+    ways = [pair for pair in itertools.permutations(names, 2) if abs(names.index(pair[0]) - names.index(pair[1])) == 1]
+    (sample,) = widths.samples(1)
+    added: list[float] = []
+    calls: list[float] = []
+    pairs: list[str] = []
+    with Session(widths, ExecuTorchEngine(threads=1), residency="all") as session:
+
+        def predict() -> float:
+            if pause_s:
+                time.sleep(pause_s)
+            start = _clock()
+            session.predict_tensor(sample)
+            return (_clock() - start) / 1000
+
+        def turn(before: str, after: str) -> tuple[float, float] | None:
+            session.switch(before)
+            for _ in range(4):
+                predict()
+            taken = _taken_away()
+            start = _clock()
+            session.switch(after)
+            call = (_clock() - start) / 1000
+            first, *steady = (predict() for _ in range(6))
+            return None if _taken_away() != taken else (first - statistics.median(steady[1:]), call)
+
+        gc.disable()
+        try:
+            for _ in range(rounds):
+                for before, after in ways:
+                    value = next((v for _ in range(most_tries) if (v := turn(before, after)) is not None), None)
+                    if value is not None:
+                        added.append(value[0])
+                        calls.append(value[1])
+                        pairs.append(f"{before} to {after}")
+        finally:
+            gc.enable()
+    return ResidentSwitches(tuple(added), tuple(calls), tuple(pairs))
+
+
+@dataclass(frozen=True)
+class ActiveSwitches:
+    """One value a round: `first_ms` from the call of `switch` to the first answer of the new width; `answers` that the
+    old width gave meanwhile; `longest_ms`: the longest time between two answers meanwhile."""
+
+    first_ms: tuple[float, ...]
+    answers: tuple[int, ...]
+    longest_ms: tuple[float, ...]
+
+
+def switch_active(
+    programs: Sequence[LoweredProgram], *, before: str, after: str, rounds: int = 30, warm_up: int = 1
+) -> ActiveSwitches:
+    """Switch to a width that is not loaded while a thread predicts without a pause."""
+    widths = Widths.of(programs)
+    (sample,) = widths.samples(1)
+    first: list[float] = []
+    answers: list[int] = []
+    longest: list[float] = []
+    with Session(
+        widths, ExecuTorchEngine(threads=1), residency="active", configuration=before, warm_up=warm_up
+    ) as session:
+        stop = threading.Event()
+        stamps: list[tuple[int, str]] = []
+
+        def predict() -> None:
+            while not stop.is_set():
+                result = session.predict_tensor(sample)
+                stamps.append((_clock(), result.configuration))
+
+        thread = threading.Thread(target=predict)
+        thread.start()
+        try:
+            for _ in range(rounds):
+                session.switch(before)
+                time.sleep(0.05)
+                stamps.clear()
+                start = _clock()
+                session.begin_switch(after).result()
+                deadline = time.monotonic() + 10
+                while not any(name == after for _, name in list(stamps)) and time.monotonic() < deadline:
+                    time.sleep(0.0005)
+                seen = [(moment, name) for moment, name in list(stamps) if moment >= start]
+                at = next(moment for moment, name in seen if name == after)
+                moments = [start, *(moment for moment, _ in seen if moment <= at)]
+                first.append((at - start) / 1e6)
+                answers.append(sum(name == before for moment, name in seen if moment <= at))
+                longest.append(max(b - a for a, b in itertools.pairwise(moments)) / 1e6)
+        finally:
+            stop.set()
+            thread.join()
+    return ActiveSwitches(tuple(first), tuple(answers), tuple(longest))
+
+
+def payload_ratio(programs: Sequence[LoweredProgram]) -> float:
+    """Bytes of one xz stream of all programs, the widest first, over that of the widest alone."""
+    files = [entry.file for entry in programs]
+    dictionary = dictionary_for(max(file.stat().st_size for file in files))
+
+    def packed(chosen: Sequence[Path]) -> int:
+        return sum(map(len, compress((block for file in chosen for block in file_blocks(file)), dictionary)))
+
+    return packed(files) / packed(files[:1])
+
+
+def latency_ratio(wide: LoweredProgram, narrow: LoweredProgram, *, rounds: int = 60, repeats: int = 10) -> list[float]:
+    """Mean latency of the wide program over that of the narrow one, one thread, interleaved; one value a round."""
+    engine = ExecuTorchEngine(threads=1)
+    sample = torch.randn(wide.methods[0].inputs[0].shape, generator=torch.Generator().manual_seed(0)).numpy()
+    loaded = {name: engine.load(entry.file) for name, entry in (("wide", wide), ("narrow", narrow))}
+    try:
+        cases = {name: (lambda one=one: one.run("forward", sample)) for name, one in loaded.items()}
+        times = time_interleaved(cases, Plan(warm_up=20, rounds=rounds, repeats=repeats, settle=2))
+    finally:
+        for one in loaded.values():
+            one.close()
+    return [a / b for a, b in zip(times["wide"].round_p50_us, times["narrow"].round_p50_us, strict=True)]
+
+
+def rss_kib() -> int:
+    """This process's resident memory, KiB."""
+    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmRSS"))
+    return int(line.split()[1])
+
+
+def _answers(session: Session, name: str, inputs: Array) -> list[Array]:
+    session.switch(name)
+    return [session.predict_tensor(value).logits for value in inputs]
+
+
+def _taken_away() -> int:
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nivcsw
+
+
+def _manifest(programs: Sequence[LoweredProgram]) -> Manifest:
+    first, last = programs[0].methods[0], programs[0].methods[-1]
+    shape, classes = first.inputs[0].shape, last.outputs[0].shape[1]
+    entries = tuple(_program(entry) for entry in programs)
+    color = "RGB" if shape[1] == 3 else "gray"
+    return Manifest(
+        name="widths",
+        sequence=1,
+        created="2026-01-01T00:00:00Z",
+        generator="benchmark",
+        key_id="0" * 16,
+        device=DeviceEntry(profile="host", platform="linux"),
+        runtime=RuntimeEntry(engine="executorch", min="1.5.0", max_exclusive="9.0.0", backends=("xnnpack",)),
+        model=ModelEntry(
+            classes=tuple(f"class {index}" for index in range(classes)),
+            universal_classes=classes,
+            outside=None,
+            input=InputEntry(
+                kind="image",
+                shape=shape,
+                dtype="float32",
+                layout="NCHW",
+                color=color,
+                crop="center",
+                resize="bilinear-v1",
+                scale=(1.0,) * shape[1],
+                bias=(0.0,) * shape[1],
+            ),
+        ),
+        files=tuple(
+            FileEntry(path=f"programs/{one.file.name}", size=one.size_bytes, sha256=one.sha256) for one in programs
+        ),
+        payload=PayloadEntry(format="raw"),
+        programs=entries,
+        configurations=tuple(
+            ConfigurationEntry(
+                id=entry.id,
+                path=tuple(PathStep(method=f"{entry.id}/{method.name}") for method in entry.methods),
+                expected=Expected(
+                    select=Scored(accuracy=0.0, n=1),
+                    test=None,
+                    mean_macs=sum(method.macs for method in entry.methods),
+                    latency_us=None,
+                    peak_bytes=max(method.peak_bytes for method in entry.methods),
+                    energy_uj=None,
+                ),
+            )
+            for entry in entries
+        ),
+        tiers=tuple(entry.id for entry in entries[:4]),
+        policy=DEFAULT_POLICY,
+    )
+
+
+def _program(entry: LoweredProgram) -> ProgramEntry:
+    def tensors(values: Any) -> tuple[TensorEntry, ...]:
+        return tuple(
+            TensorEntry(shape=v.shape, dtype=v.dtype, layout=None if v.layout == "contiguous" else v.layout)
+            for v in values
+        )
+
+    return ProgramEntry(
+        id=entry.file.stem,
+        width=entry.file.stem,
+        precision="float32",
+        processor="cpu",
+        format="pte",
+        file=f"programs/{entry.file.name}",
+        methods=tuple(
+            MethodEntry(
+                name=method.name,
+                kind=method.kind,
+                position=method.position,
+                inputs=tensors(method.inputs),
+                outputs=tensors(method.outputs),
+                macs=method.macs,
+                peak_bytes=method.peak_bytes,
+            )
+            for method in entry.methods
+        ),
+    )
