@@ -200,11 +200,13 @@ def accuracy(figure: str, network: str, levels: int, method: str, percent: int, 
     of = {seed: level_of(result, percent) for seed, result in found.items()}
     values = [100 * one["test"] for one in of.values()]
     share = statistics.mean(one["share"] for one in of.values())
+    schedule = (next(iter(found.values()))["settings"]["tuning"] or {}).get("epochs")
+    tuned = f", {schedule} joint epochs" if schedule else ""
     note(
         figure, round(statistics.mean(values), 3), unit="%", goal=goal, seeds=[*found], key=[*of.values()],
         spread=(round(min(values), 3), round(max(values), 3)),
         anchor=ANCHORS.get(percent) if goal else None,
-        about=f"{TITLES[network]}, {percent} % level ({share:.1%} of MACs), {METHODS[method].about}",
+        about=f"{TITLES[network]}, {percent} % level ({share:.1%} of MACs), {METHODS[method].about}{tuned}",
     )  # fmt: skip
 
 
