@@ -53,8 +53,17 @@ class Measurements:
         return None
 
 
-def measure_host(programs: Programs, table: Table, *, host: Profile, given: Path | None) -> Measurements:
+def measure_host(
+    programs: Programs, table: Table, *, host: Profile, layers: dict[str, Any] | None, given: Path | None
+) -> Measurements:
     """Time methods, configurations and the one-method reference of all widths in one interleaved run; or take a record.
+
+    Args:
+        programs: of all widths.
+        table: configurations and tiers.
+        host: this machine's profile.
+        layers: times of single layers that widths were searched by; they belong to the record.
+        given: a record to take instead.
 
     Raises:
         EbbtideError: ``profiling.record`` if the given record is none, or is of other programs or configurations.
@@ -67,7 +76,7 @@ def measure_host(programs: Programs, table: Table, *, host: Profile, given: Path
     wanted = same_json(wanted)
     if given is not None:
         return _given(given, wanted)
-    inputs = {**wanted, "machine": _machine_identity(), "samples": SAMPLES, "rounds": ROUNDS}
+    inputs = {**wanted, "machine": machine_identity(), "samples": SAMPLES, "rounds": ROUNDS}
     content = project.json_step(
         "measurements",
         inputs,
@@ -75,11 +84,23 @@ def measure_host(programs: Programs, table: Table, *, host: Profile, given: Path
         code=("ebbtide.profiling", "ebbtide.runtime", "ebbtide.engine"),
         libraries=LOWERING,
     )
-    return Measurements(content, "measured here")
+    return Measurements(content if layers is None else {**content, "layers": layers}, "measured here")
+
+
+def layers_given(file: Path) -> dict[str, Any] | None:
+    """The times of single layers in a measurement record, if it has any.
+
+    Raises:
+        EbbtideError: ``profiling.record`` if it cannot be read; whether it fits the build is told by `measure_host`.
+    """
+    try:
+        found: dict[str, Any] | None = read_json(file).get("layers")
+        return found
+    except (OSError, ValueError, AttributeError) as error:
+        raise _unfit(file, f"{type(error).__name__}: {error}") from error
 
 
 def _given(file: Path, wanted: dict[str, Any]) -> Measurements:
-    hint = "Give the measurements.json that a build of the same recipe wrote, or leave --measurements out."
     try:
         content = read_json(file)
         if content["of"] == wanted:
@@ -87,12 +108,20 @@ def _given(file: Path, wanted: dict[str, Any]) -> Measurements:
         found = "a record of other programs or configurations"
     except (OSError, ValueError, KeyError, TypeError) as error:
         found = f"{type(error).__name__}: {error}"
-    raise EbbtideError(
-        "profiling.record", "The measurement record does not fit this build", found=found, hint=hint, place=str(file)
+    raise _unfit(file, found)
+
+
+def _unfit(file: Path, found: str) -> EbbtideError:
+    return EbbtideError(
+        "profiling.record",
+        "The measurement record does not fit this build",
+        found=found,
+        hint="Give the measurements.json that a build of the same recipe wrote, or leave --measurements out.",
+        place=str(file),
     )
 
 
-def _machine_identity() -> dict[str, Any]:
+def machine_identity() -> dict[str, Any]:
     """What makes times comparable: processor and cores."""
     from ebbtide.profiling import machine_facts
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.build.project import TORCH, Project, read_json
+from ebbtide.build.measuring import layers_given, machine_identity
+from ebbtide.build.project import LOWERING, TORCH, Project, read_json
 from ebbtide.build.threads import fitting_threads
 from ebbtide.build.universal import VISION, Universal, fresh_graph, prepare_data
 from ebbtide.steps import write_json
@@ -64,27 +65,70 @@ class Outcome:
     tuned: dict[str, float]
 
 
-def rules_of(project: Project, section: WidthsSection) -> Rules:
-    """What widths are allowed and what they cost."""
+def bounds_of(project: Project, section: WidthsSection) -> dict[str, Any]:
+    """What widths are allowed, as JSON values."""
     from ebbtide.device import load_profile
-    from ebbtide.nesting import Rules
 
     asked = [load_profile(name).lowering.channel_multiple for name in project.recipe.devices]
     limit = section.memory_limit_kib
-    return Rules(
-        multiple=max(asked) if section.multiple == "auto" else section.multiple,
-        floor=section.floor,
-        memory_limit_bytes=None if limit is None else int(1024 * limit),
+    return {
+        "multiple": max(asked) if section.multiple == "auto" else section.multiple,
+        "floor": section.floor,
+        "memory_limit_bytes": None if limit is None else int(1024 * limit),
+    }
+
+
+def rules_of(bounds: dict[str, Any], graph: Graph, coupling: Coupling, layers: dict[str, Any] | None = None) -> Rules:
+    """What widths are allowed, and what they cost: MACs, or the measured times of layers."""
+    from ebbtide.nesting import Rules
+
+    if layers is None:
+        return Rules(**bounds)
+    from ebbtide.build.layer_times import LayerCosts
+    from ebbtide.model.coupling import macs_by_node
+
+    return Rules(**bounds, cost=LayerCosts.from_json(layers, macs_by_node(graph, coupling)))
+
+
+def time_layers(universal: Universal, given: Path | None) -> dict[str, Any] | None:
+    """Times of the model's layers at several widths on this machine, if the recipe's widths go by latency.
+
+    Args:
+        universal: the model.
+        given: a measurement record to take them from.
+    """
+    project = universal.project
+    section = project.recipe.widths
+    if section is None or section.cost != "latency":
+        return None
+    found = layers_given(given) if given is not None else None
+    if found is not None:
+        return found
+    multiple = bounds_of(project, section)["multiple"]
+    inputs = {"structure": universal.structure(), "multiple": multiple, "machine": machine_identity()}
+
+    def produce(folder: Path, scratch: Path) -> None:
+        from ebbtide.build.layer_times import measure_layers
+        from ebbtide.model.coupling import coupling_groups, macs_by_node
+
+        operators = macs_by_node(universal.graph, coupling_groups(universal.graph))
+        found = measure_layers(operators, scratch / "layers.json", multiple=multiple, progress=project.progress)
+        write_json(folder / "layers.json", found.to_json())
+
+    folder = project.step(
+        "layer-times", inputs, produce, code=("ebbtide.profiling", "ebbtide.lowering"), libraries=LOWERING
     )
+    value: dict[str, Any] = read_json(folder / "layers.json")
+    return value
 
 
-def make_variant(universal: Universal, variant: Variant) -> Outcome:
+def make_variant(universal: Universal, variant: Variant, layers: dict[str, Any] | None) -> Outcome:
     """Order, search and, if it is to be, tune; each in a step of its own.
 
     Raises:
         EbbtideError: ``nesting.infeasible``, ``nesting.nothing_to_shrink``, and what training raises.
     """
-    folder = _plan(universal, variant)
+    folder = _plan(universal, variant, layers)
     plan = read_json(folder / "widths.json")
     if not variant.tuned:
         return Outcome(variant, plan, folder, {})
@@ -140,21 +184,22 @@ def _statistics(universal: Universal) -> Path:
     return folder / "statistics.safetensors"
 
 
-def _plan(universal: Universal, variant: Variant) -> Path:
+def _plan(universal: Universal, variant: Variant, layers: dict[str, Any] | None) -> Path:
     """Order the units, search the levels, and score each before any tuning."""
     project = universal.project
     section = project.recipe.widths
     assert section is not None
     kind = SCORES[variant.order]
     statistics = _statistics(universal) if kind in ("signed", "absolute") else None
-    rules = rules_of(project, section)
+    bounds = bounds_of(project, section)
     inputs = {
         **universal.identity(),
         "structure": universal.structure(),
         "statistics": project.store.digest(statistics) if statistics else None,
         "order": variant.order,
         "search": variant.search,
-        "rules": [rules.multiple, rules.floor, rules.memory_limit_bytes, str(rules.cost)],
+        "bounds": bounds,
+        "layers": layers,
         "shares": list(section.shares),
         "norm": section.norm,
         **project.inputs("seed", "metric"),
@@ -170,6 +215,7 @@ def _plan(universal: Universal, variant: Variant) -> Path:
         if variant.order != "none":
             scores = order_units(graph, coupling, scores)
         search: Any = variant.search
+        rules = rules_of(bounds, graph, coupling, layers)
         ladder = choose_levels(
             graph, coupling, scores, section.shares, rules=rules, order=search, progress=project.progress
         )
@@ -191,7 +237,7 @@ def _plan(universal: Universal, variant: Variant) -> Path:
             "note": ladder.note,
             "untuned": values,
             "universal": whole,
-            "multiple": rules.multiple,
+            "multiple": bounds["multiple"],
         }
         write_json(folder / "widths.json", found)
 

@@ -83,12 +83,18 @@ def build(project: Project, *, output: Path, measurements: Path | None = None) -
         key = signing_key(project)
         _refuse_early(project)
         universal = make_universal(project)
-        backbones, nesting = backbones_of(universal)
+        backbones, nesting = backbones_of(universal, given=measurements)
         candidates = train_candidates(backbones)
         programs = lower_programs(candidates, profiles)
         table = choose_table(programs)
         gates = pass_gate(programs, table)
-        measured = measure_host(programs, table, host=load_profile("host"), given=measurements)
+        measured = measure_host(
+            programs,
+            table,
+            host=load_profile("host"),
+            layers=nesting.layers if nesting else None,
+            given=measurements,
+        )
         evaluation = evaluate_on_test(programs, table)
         built = write_bundles(
             programs,

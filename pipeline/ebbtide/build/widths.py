@@ -9,10 +9,22 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ebbtide.build.backbone import Backbone, lay_out
-from ebbtide.build.nesting import FILE, Outcome, Variant, extracted, load_nested, make_variant, rules_of, shared_values
+from ebbtide.build.nesting import (
+    FILE,
+    Outcome,
+    Variant,
+    bounds_of,
+    extracted,
+    load_nested,
+    make_variant,
+    rules_of,
+    shared_values,
+    time_layers,
+)
 from ebbtide.build.project import Project
 from ebbtide.build.universal import Universal, fresh_graph
 from ebbtide.errors import EbbtideError
@@ -34,16 +46,22 @@ class Nesting:
         controls: what it is held against, by name; or the reason why there is none.
         universal: metric of the universal model on select, before any of it.
         shared: private statistics only: metric of each level on select with the whole network's statistics.
+        layers: measured times of single layers, where widths were searched by them.
     """
 
     own: Outcome
     controls: dict[str, Outcome | str]
     universal: float
     shared: dict[str, float]
+    layers: dict[str, Any] | None
 
 
-def backbones_of(universal: Universal) -> tuple[tuple[Backbone, ...], Nesting | None]:
+def backbones_of(universal: Universal, *, given: Path | None) -> tuple[tuple[Backbone, ...], Nesting | None]:
     """A backbone for each width, the widest first; and how the widths were found, if the recipe asks for any.
+
+    Args:
+        universal: the model and its data.
+        given: a measurement record, for widths that go by measured times.
 
     Raises:
         EbbtideError: ``nesting.infeasible`` with the binding reason, ``nesting.nothing_to_shrink`` with all of them,
@@ -52,9 +70,12 @@ def backbones_of(universal: Universal) -> tuple[tuple[Backbone, ...], Nesting | 
     section = universal.project.recipe.widths
     if section is None:
         return (lay_out(universal),), None
-    own = make_variant(universal, Variant("own", section.order, section.search, tuned=section.tuning.epochs > 0))
+    layers = time_layers(universal, given)
+    own = make_variant(
+        universal, Variant("own", section.order, section.search, tuned=section.tuning.epochs > 0), layers
+    )
     _tell(universal, own.plan)
-    controls = {variant.name: _control(universal, variant) for variant in _controls(section)}
+    controls = {variant.name: _control(universal, variant, layers) for variant in _controls(section)}
     nested = functools.cache(lambda: load_nested(universal, own.folder))
     digest = universal.project.store.digest(own.folder / FILE)
     backbones = [
@@ -68,7 +89,7 @@ def backbones_of(universal: Universal) -> tuple[tuple[Backbone, ...], Nesting | 
         for level in reversed(own.plan["levels"])
     ]
     shared = shared_values(universal, own) if section.norm == "private" else {}
-    return tuple(backbones), Nesting(own, controls, own.plan["universal"], shared)
+    return tuple(backbones), Nesting(own, controls, own.plan["universal"], shared, layers)
 
 
 def check_widths(project: Project, facts: dict[str, Any]) -> None:
@@ -93,7 +114,9 @@ def check_widths(project: Project, facts: dict[str, Any]) -> None:
     coupling = coupling_groups(graph)
     # What is feasible does not depend on what units are worth.
     worth = {group.name: np.ones(group.size) for group in coupling.groups}
-    choose_levels(graph, coupling, worth, section.shares[:1], rules=rules_of(project, section))
+    choose_levels(
+        graph, coupling, worth, section.shares[:1], rules=rules_of(bounds_of(project, section), graph, coupling)
+    )
 
 
 def _controls(section: WidthsSection) -> Iterable[Variant]:
@@ -104,9 +127,9 @@ def _controls(section: WidthsSection) -> Iterable[Variant]:
             yield Variant(order, order, section.search, tuned=order in section.controls)
 
 
-def _control(universal: Universal, variant: Variant) -> Outcome | str:
+def _control(universal: Universal, variant: Variant, layers: dict[str, Any] | None) -> Outcome | str:
     try:
-        return make_variant(universal, variant)
+        return make_variant(universal, variant, layers)
     except EbbtideError as error:
         if error.code != "nesting.infeasible":
             raise

@@ -66,7 +66,7 @@ def headline(record: BuildRecord) -> str:
             wording.size(one.peak_bytes),
         )
 
-    rows = [row(escaped(wording.configuration_name(one)), one, one.mean_macs) for one in record.tiers]
+    rows = [row(escaped(wording.configuration_label(record, one)), one, one.mean_macs) for one in record.tiers]
     return table(header, [*rows, row("dense model", record.dense, record.dense.macs)])
 
 
@@ -87,7 +87,7 @@ def _tiers(record: BuildRecord) -> str:
                 told.append(f"leaving on {split}: {left}")
         path = escaped(" → ".join(steps))
         lines.append(
-            f"- **{escaped(wording.configuration_name(one))}**: {path}" + "".join(f"; {part}" for part in told)
+            f"- **{escaped(wording.configuration_label(record, one))}**: {path}" + "".join(f"; {part}" for part in told)
         )
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ def summary_table(record: BuildRecord) -> Table:
     for one in record.tiers:
         judged = wording.promise(record, one)
         style = "yellow" if judged is not None and not judged.kept else ""
-        table.add_row(*_cells(wording.configuration_name(one), one, one.mean_macs, measured_style=style))
+        table.add_row(*_cells(wording.configuration_label(record, one), one, one.mean_macs, measured_style=style))
     table.add_section()
     table.add_row(*_cells("dense model", record.dense, record.dense.macs), style="dim")
     return table

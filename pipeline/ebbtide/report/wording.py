@@ -79,6 +79,11 @@ def configuration_name(one: Configuration) -> str:
     return one.id if one.tier is None else f"tier {one.tier}"
 
 
+def configuration_label(record: BuildRecord, one: Configuration) -> str:
+    """The same with its width, where there are several."""
+    return configuration_name(one) + (f" ({one.width})" if record.widths else "")
+
+
 def search_summary(widths: Widths) -> str:
     """How the widths of all levels were found, in sentences."""
     ways = {

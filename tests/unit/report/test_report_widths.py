@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import re
 from xml.etree import ElementTree
 
 import pytest
 from pydantic import ValidationError
 from report_factory import full_record, record_fields, wide_record, widths_fields
+from rich.console import Console
 
-from ebbtide.report import BuildRecord, render_html, render_markdown
+from ebbtide.report import BuildRecord, render_html, render_markdown, summary_table
 from ebbtide.report.width_plots import accuracy_against_width, kept_channels, shade
 from ebbtide.report.wording import norm_summary, payload_summary, search_summary
 
@@ -57,6 +59,11 @@ def test_tier_names_its_width_when_there_are_several() -> None:
     page = render_html(wide_record())
     assert re.search(r"tier 3 <span class=\"muted\">\(c3, width w30\)", page)
     assert ", width " not in render_html(full_record())
+    assert "| tier 3 (w30) |" in render_markdown(wide_record())
+    assert "| tier 3 |" in render_markdown(full_record())
+    printed = Console(width=100, record=True, file=io.StringIO())
+    printed.print(summary_table(wide_record()))
+    assert "tier 3 (w30)" in printed.export_text()
 
 
 def test_controls_say_that_they_were_not_tuned_when_the_recipe_did_not_ask() -> None:
