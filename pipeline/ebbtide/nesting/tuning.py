@@ -19,7 +19,7 @@ import torch.nn.functional as F
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model import History, Metric, chance_warning, evaluate, set_training, training_device
-from ebbtide.model.coupling import Slices, narrow
+from ebbtide.model.coupling import Slices, narrow, parameters_of
 from ebbtide.model.training import batch_on, computing_in, epoch_seed, fit, place, training_precision
 from ebbtide.nesting.batch_norm import (
     Fold,
@@ -94,23 +94,10 @@ def loss_weights(nested: Nested, kind: Literal["parameters", "full-input"] = "pa
     if kind == "parameters":
         counts = [level.parameters for level in nested.levels]
     else:
-        counts = [_parameters_at_full_input(nested, level) for level in nested.levels]
+        full = parameters_of(nested.graph, nested.coupling, full_inputs=True)
+        counts = [full.at(nested.coupling, level.widths) for level in nested.levels]
     roots = [math.sqrt(count / counts[-1]) for count in counts]
     return {level.name: root / sum(roots) for level, root in zip(nested.levels, roots, strict=True)}
-
-
-def _parameters_at_full_input(nested: Nested, level: Level) -> int:
-    columns = {
-        (member.tensor, member.axis)
-        for group in nested.coupling.groups
-        for member in group.members
-        if member.kind == "in"
-    }
-    shapes = {name: list(p.shape) for name, p in nested.graph.module.named_parameters()}
-    for (tensor, axis), kept in nested.coupling.places(level.widths).items():
-        if tensor in shapes and (tensor, axis) not in columns:
-            shapes[tensor][axis] = len(kept)
-    return sum(math.prod(shape) for shape in shapes.values())
 
 
 def tune(
