@@ -49,6 +49,7 @@ from ebbtide.runtime import Session
 from ebbtide.steps import write_json
 
 _clock = time.perf_counter_ns
+_CACHES = 16 * 1024 * 1024  # bytes that go through the caches of one core and leave nothing else in them
 
 
 def lower_widths(levels: Mapping[str, Graph], place: Path, *, stages: int = 1) -> tuple[LoweredProgram, ...]:
@@ -201,11 +202,14 @@ class ResidentSwitches:
     """One value a round and pair of widths, microseconds.
 
     `added_us`: the first prediction after the switch over a steady one (the median of those that follow it);
-    `call_us`: the call of `switch` itself, which comes before that prediction; `pairs`: the widths of each.
+    `call_us`: the call of `switch` itself, which comes before that prediction; `cold_us`: what is added, without any
+    switch, to the first prediction of the same width after other memory went through the caches: the part of `added_us`
+    that is not the session's; `pairs`: the widths of each.
     """
 
     added_us: tuple[float, ...]
     call_us: tuple[float, ...]
+    cold_us: tuple[float, ...]
     pairs: tuple[str, ...]
 
     def of(self, pair: str) -> tuple[float, ...]:
@@ -233,6 +237,8 @@ def switch_resident(
     (sample,) = widths.samples(1)
     added: list[float] = []
     calls: list[float] = []
+    cold: list[float] = []
+    other = np.ones(_CACHES // 8)
     pairs: list[str] = []
     with Session(widths, ExecuTorchEngine(threads=1), residency="all") as session:
 
@@ -243,16 +249,19 @@ def switch_resident(
             session.predict_tensor(sample)
             return (_clock() - start) / 1000
 
-        def turn(before: str, after: str) -> tuple[float, float] | None:
+        def turn(before: str, after: str) -> tuple[float, float, float] | None:
             session.switch(before)
-            for _ in range(4):
+            for _ in range(3):
                 predict()
             taken = _taken_away()
             start = _clock()
             session.switch(after)
             call = (_clock() - start) / 1000
-            first, *steady = (predict() for _ in range(6))
-            return None if _taken_away() != taken else (first - statistics.median(steady[1:]), call)
+            first = predict()
+            steady = statistics.median([predict() for _ in range(4)][1:])
+            other.sum()
+            again = predict()
+            return None if _taken_away() != taken else (first - steady, call, again - steady)
 
         gc.disable()
         try:
@@ -262,10 +271,11 @@ def switch_resident(
                     if value is not None:
                         added.append(value[0])
                         calls.append(value[1])
+                        cold.append(value[2])
                         pairs.append(f"{before} to {after}")
         finally:
             gc.enable()
-    return ResidentSwitches(tuple(added), tuple(calls), tuple(pairs))
+    return ResidentSwitches(tuple(added), tuple(calls), tuple(cold), tuple(pairs))
 
 
 @dataclass(frozen=True)
@@ -306,7 +316,7 @@ def switch_active(
                 time.sleep(0.05)
                 stamps.clear()
                 start = _clock()
-                session.begin_switch(after).result()
+                session.switch(after)
                 deadline = time.monotonic() + 10
                 while not any(name == after for _, name in list(stamps)) and time.monotonic() < deadline:
                     time.sleep(0.0005)

@@ -7,6 +7,7 @@ which order it means them; the numbers here are those of ExecuTorch's ``schema/p
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -28,9 +29,16 @@ def input_layouts(program: Path) -> dict[str, Layout]:
     """For every method of a .pte file the order of its first input.
 
     Raises:
+        OSError: it cannot be opened.
         ValueError: the file is no such flatbuffer, or asks for another order than contiguous or channels_last.
     """
-    with program.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    # As few system calls as can be: at each one a thread that predicts may take the interpreter for its 5 ms.
+    file = os.open(program, os.O_RDONLY)
+    try:
+        mapped = mmap.mmap(file, 0, access=mmap.ACCESS_READ)
+    finally:
+        os.close(file)
+    with mapped as data:
         try:
             return dict(_input(plan) for plan in Table.root(data).tables(_PROGRAM_PLANS))
         except (struct.error, UnicodeDecodeError, LookupError) as error:

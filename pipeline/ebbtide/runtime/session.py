@@ -90,6 +90,7 @@ class Session:
         self._outside = self._manifest.model.outside
         self._residency: Literal["all", "active"] = residency
         self._programs = Residency(source, engine, warm_up)
+        self._bound_before: dict[str, Configuration] = {}
         self._tiers = Tiers(self._manifest, minimum_accuracy)
         self._switching = threading.Lock()
         self._background: Background[Current] = Background("ebbtide-switch")
@@ -101,7 +102,7 @@ class Session:
         try:
             if residency == "all":
                 for name in self._manifest.tiers:
-                    self._programs.load(programs_of(self._tiers.entry(name)))
+                    self._bound(self._tiers.entry(name), reason="start")
             self._lease = _Lease(self._bound(entry, reason))
         except BaseException:
             self._programs.keep_only(())
@@ -327,8 +328,14 @@ class Session:
         return self._tiers.entry(self._tiers.id_of(tier)), f"start; {clamped}" if clamped else "start"
 
     def _bound(self, entry: ConfigurationEntry, reason: str) -> Configuration:
+        """The configuration on loaded programs; bound once for as long as they stay."""
+        known = self._bound_before.get(entry.id)
+        if known is not None:
+            return replace(known, reason=reason)
         self._programs.load(programs_of(entry))
-        return bind(self._manifest, entry, self._programs.loaded, reason=reason)
+        bound = bind(self._manifest, entry, self._programs.loaded, reason=reason)
+        self._bound_before[entry.id] = bound
+        return bound
 
     def _replace(self, entry: ConfigurationEntry, reason: str) -> Current:
         """Swap the lease; the caller holds the lock of the switches."""
@@ -344,6 +351,7 @@ class Session:
                 # Every prediction that is not on the new configuration may still be running in an old program.
                 self._idle.wait_for(lambda: self._running == lease.running)
         if closes:
+            self._bound_before = {configuration.id: configuration}
             self._programs.keep_only(configuration.programs)
         return Current(configuration.id, configuration.tier, configuration.reason)
 

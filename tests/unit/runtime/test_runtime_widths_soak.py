@@ -83,7 +83,7 @@ def test_first_prediction_after_a_resident_switch_is_timed_for_all_neighbours(
 ) -> None:
     found = runtime.switch_resident(programs, rounds=2)
     assert set(found.pairs) <= {"w100 to w50", "w50 to w100", "w50 to w25", "w25 to w50"}
-    assert len(found.added_us) == len(found.call_us) == len(found.pairs)
+    assert len(found.added_us) == len(found.call_us) == len(found.cold_us) == len(found.pairs)
 
 
 @pytest.mark.slow
