@@ -34,7 +34,7 @@ RECIPE: dict[str, Any] = {
     "model": {"factory": "net.py:net"},
     "data": {"digits": True},
     "training": {"epochs": 4, "batch_size": 64},
-    "widths": {"levels": [0.5, 1.0], "batches": 5, "tuning": {"epochs": 3, "learning_rate": 0.02}},
+    "widths": {"levels": [0.5, 1.0], "batches": 5, "tuning": {"epochs": 3, "learning_rate": 0.01}},
     "stages": 3,
     "exits": {"epochs": 10},
 }

@@ -24,7 +24,13 @@ class TuningSection(Section):
     optimizer: Literal["sgd", "adamw"] | None = Field(
         examples=["adamw"], default=None, description="sgd or adamw; left out: that of `training`"
     )
-    learning_rate: float = Field(default=0.01, gt=0.0, le=100.0, description="Highest learning rate")
+    learning_rate: float = Field(
+        default=0.005,
+        gt=0.0,
+        le=100.0,
+        description="Highest learning rate; shared batch norm statistics do not follow the weights, so keep it well "
+        "below that of `training`",
+    )
     weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
         examples=[0.0005], default=None, description="Weight decay; left out: that of `training`"
     )

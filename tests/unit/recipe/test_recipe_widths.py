@@ -109,7 +109,7 @@ def test_importance_on_all_images_is_refused_when_the_model_is_trained_on_the_cl
 def test_tuning_takes_from_training_what_it_does_not_say_itself(tmp_path: Path) -> None:
     recipe = load(tmp_path, "widths: {tuning: {epochs: 7, optimizer: adamw}}\nseed: 5")
     found = recipe.tuning_settings
-    assert (found.epochs, found.optimizer, found.learning_rate) == (7, "adamw", 0.01)
+    assert (found.epochs, found.optimizer, found.learning_rate) == (7, "adamw", 0.005)
     assert (found.batch_size, found.label_smoothing, found.seed) == (64, 0.1, 5)
     assert recipe.training_settings.epochs == 3
 
