@@ -37,7 +37,9 @@ def programs(runtime: object, tmp_path_factory: pytest.TempPathFactory) -> tuple
     levels = {"w100": graph}
     for name, share in (("w50", 2), ("w25", 4)):
         levels[name] = narrow(graph, coupling, {group.name: group.size // share for group in coupling.groups})
-    return runtime.lower_widths(levels, tmp_path_factory.mktemp("widths"), stages=2)
+    from widths_programs import lower_widths
+
+    return lower_widths(levels, tmp_path_factory.mktemp("widths"), stages=2)
 
 
 @pytest.mark.parametrize("residency", ["all", "active"])
