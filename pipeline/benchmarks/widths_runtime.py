@@ -1,8 +1,8 @@
 """What switching between nested widths costs at run time, and whether anything is lost or wrong while it happens.
 
 Every function takes lowered programs, one a width, the widest first (see `widths_programs.lower_widths`), and gives
-one value a round. Times are wall clock. Other work on the machine is kept out where the system tells of it: a turn in which the scheduler
-took the core away (an involuntary context switch of this thread) is dropped and made again.
+one value a round. Times are wall clock. Other work on the machine is kept out where the system tells of it: a turn in
+which the scheduler took the core away (an involuntary context switch of this thread) is dropped and made again.
 """
 
 from __future__ import annotations
