@@ -185,6 +185,11 @@ def results(network: str, levels: int, method: str) -> dict[int, dict[str, Any]]
     return {seed: result for seed, result in found.items() if result is not None}
 
 
+def between(values: Sequence[float]) -> tuple[float, float] | None:
+    """The lowest and the highest of several."""
+    return (round(min(values), 3), round(max(values), 3)) if len(values) > 1 else None
+
+
 def level_of(result: dict[str, Any], percent: int) -> dict[str, Any]:
     found: dict[str, Any] = next(one for one in result["levels"] if one["name"] == f"w{percent}")
     return found
@@ -204,7 +209,7 @@ def accuracy(figure: str, network: str, levels: int, method: str, percent: int, 
     tuned = f", {schedule} joint epochs" if schedule else ""
     note(
         figure, round(statistics.mean(values), 3), unit="%", goal=goal, seeds=[*found], key=[*of.values()],
-        spread=(round(min(values), 3), round(max(values), 3)),
+        spread=between(values),
         anchor=ANCHORS.get(percent) if goal else None,
         about=f"{TITLES[network]}, {percent} % level ({share:.1%} of MACs), {METHODS[method].about}{tuned}",
     )  # fmt: skip
@@ -221,7 +226,7 @@ def accuracies() -> None:
         points = [100 * (a - b) for a, b in pairs]
         note(
             "fmnist_25_over_uniform", round(statistics.mean(points), 3), unit="points", goal=">= 3", seeds=both,
-            spread=(round(min(points), 3), round(max(points), 3)), key=pairs, anchor="2.8 (keywords, DS-CNN S)",
+            spread=between(points), key=pairs, anchor="2.8 (keywords, DS-CNN S)",
             about=f"{TITLES['fashion']} at 25 %: importance and exact search over uniform width, paired by seed",
         )  # fmt: skip
     for percent in GOALS:
