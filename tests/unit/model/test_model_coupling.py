@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -22,6 +24,7 @@ CASES = {
 STATISTICS_OVER_CHANNELS = {"vit", "mixer", "scaled"}
 
 
+@functools.cache
 def case(name):
     make_it, shape, sizes = CASES[name]
     graph = capture(lively(make_it()).eval(), shape)
@@ -96,7 +99,7 @@ def test_slices_are_the_narrowed_graphs_own_tensors(name):
 
 
 def test_prefix_slices_share_storage_and_pass_gradients():
-    graph, _, _ = case("dscnn")
+    graph = case("dscnn")[0].copy()
     coupling = coupling_groups(graph)
     parameters = dict(graph.module.named_parameters())
     widths = {group.name: group.size // 2 for group in coupling.groups}
@@ -104,6 +107,17 @@ def test_prefix_slices_share_storage_and_pass_gradients():
     assert all(slices[name].data_ptr() == whole.data_ptr() for name, whole in parameters.items())
     sum(tensor.sum() for tensor in slices.values()).backward()
     assert float(parameters["2.0.weight"].grad.sum()) == 8 * 8
+
+
+def test_groups_hold_for_copies_of_the_graph():
+    graph, x, _ = case("shuffled")
+    coupling = coupling_groups(graph)
+    widths = some_widths(coupling, 2)
+    twin = graph.copy()
+    with torch.no_grad():
+        assert torch.equal(narrow(twin, coupling, widths)(x), narrow(graph, coupling, widths)(x))
+    macs = [one.macs.at(coupling, widths) for one in macs_by_node(twin, coupling)]
+    assert macs == [one.macs.at(coupling, widths) for one in macs_by_node(graph, coupling)]
 
 
 def test_full_widths_leave_the_graph_as_it_is():

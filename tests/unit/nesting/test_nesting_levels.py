@@ -30,6 +30,16 @@ PUBLISHED = {
 SEARCHED_MACS = {"dnn_s": 77_472, "dnn_l": 489_192, "cnn_s": 2_464_000, "cnn_l": 12_345_600}
 
 
+CAPTURED = {}
+
+
+def captured(name, make, shape):
+    """A graph of one's own; the capture, which takes most of the time, is made once."""
+    if name not in CAPTURED:
+        CAPTURED[name] = capture(make().eval(), shape)
+    return CAPTURED[name].copy()
+
+
 @pytest.fixture
 def sample(monkeypatch):
     monkeypatch.syspath_prepend(str(TESTS / "model"))
@@ -37,7 +47,7 @@ def sample(monkeypatch):
 
     def make(name):
         module, shape = model_samples.SHAPES[name]
-        return capture(model_samples.lively(module()).eval(), shape)
+        return captured(f"{name} sample", lambda: model_samples.lively(module()), shape)
 
     return make
 
@@ -49,7 +59,7 @@ def published(monkeypatch):
 
     def make(name):
         shape = reds_nets.DNN_INPUT if name.startswith("dnn") else reds_nets.KEYWORDS_INPUT
-        graph = capture(getattr(reds_nets, name)().eval(), shape)
+        graph = captured(name, getattr(reds_nets, name), shape)
         return graph, coupling_groups(graph)
 
     return make

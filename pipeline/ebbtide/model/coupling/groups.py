@@ -138,12 +138,14 @@ def coupling_groups(graph: Graph) -> Coupling:
 
 
 def _fields(labelling: Labelling) -> Iterator[tuple[fx.Node, int, Labels]]:
-    for node, values in labelling.values.items():
+    for name, values in labelling.values.items():
+        node = labelling.nodes[name]
         for index, value in enumerate(values):
             for labels in value.fields:
                 yield node, index, labels
     for name, labels in labelling.elements.items():
-        yield next(n for n in labelling.values if n.op == "get_attr" and str(n.target) == name), 0, labels
+        reads = next(n for n in labelling.nodes.values() if n.op == "get_attr" and str(n.target) == name)
+        yield reads, 0, labels
 
 
 def _close(labelling: Labelling) -> Ids:

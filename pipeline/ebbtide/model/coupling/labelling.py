@@ -56,18 +56,20 @@ class Labelling:
 
     Attributes:
         slots: every slot with what is the same, tied and frozen.
-        values: of each node that carries tensors, one for each of its outputs.
+        nodes: of the graph that was walked over, by name.
+        values: of each node that carries tensors, one for each of its outputs; by name, so that they hold for copies
+            of the graph too.
         axes: (parameter, axis) -> the slot at each index of that axis.
         elements: loose parameters -> the slot of each element.
-        made: (parameter, 0) of each producer -> the node that uses it, in order.
-        shapes: of each node at batch 1.
+        made: the weights that compute units, in order of use.
     """
 
     slots: Slots
-    values: dict[fx.Node, tuple[Value, ...]]
+    nodes: dict[str, fx.Node]
+    values: dict[str, tuple[Value, ...]]
     axes: dict[tuple[str, int], Labels]
     elements: dict[str, Labels]
-    made: dict[str, fx.Node]
+    made: list[str]
 
 
 def label(graph: Graph) -> Labelling:
@@ -82,13 +84,13 @@ class _Walk:
     def __init__(self, graph: Graph) -> None:
         self.module = graph.module
         self.slots = Slots()
-        self.found = Labelling(self.slots, {}, {}, {}, {})
+        self.found = Labelling(self.slots, {node.name: node for node in graph.module.graph.nodes}, {}, {}, {}, [])
         self.fakes = propagate(graph.module, graph.input_shape, batch=1)
         self.env: dict[fx.Node, Any] = {}
 
     def visit(self, node: fx.Node) -> None:
         if node.op == "output":
-            for value in self.values_of(node.all_input_nodes[0]):
+            for value in self.found.values.get(node.all_input_nodes[0].name, ()):
                 for labels in value.fields:
                     self.slots.freeze(labels, "the classifier's outputs are the classes")
             return
@@ -96,7 +98,7 @@ class _Walk:
         self.env[node] = result
         values = tuple(v for v in (result if isinstance(result, (tuple, list)) else (result,)) if isinstance(v, Value))
         if values:
-            self.found.values[node] = values
+            self.found.values[node.name] = values
 
     def result(self, node: fx.Node) -> Any:
         if node.op == "placeholder":
@@ -151,9 +153,6 @@ class _Walk:
     def shape(self, node: fx.Node) -> tuple[int, ...]:
         return tuple(int(size) for size in self.fakes[node].shape)
 
-    def values_of(self, node: fx.Node) -> tuple[Value, ...]:
-        return self.found.values.get(node, ())
-
     def parameter(self, node: fx.Node) -> Any:
         tensor = attribute(self.module, str(node.target))
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
@@ -193,13 +192,13 @@ class _Walk:
         else:
             self.found.axes[key] = labels.contiguous()
 
-    def units_of(self, weight: Value, node: fx.Node) -> Labels:
+    def units_of(self, weight: Value) -> Labels:
         """The slots of a producer's output channels; the same ones wherever that weight is used again."""
         assert weight.parameter is not None
         key = (weight.parameter, 0)
         if key not in self.found.axes:
             self.found.axes[key] = self.slots.fresh(weight.shape[0])
-            self.found.made[weight.parameter] = node
+            self.found.made.append(weight.parameter)
         return self.found.axes[key]
 
     # Operators with weights
@@ -214,7 +213,7 @@ class _Walk:
         inner, passing = self.channels(node, x, last)
         if inner is not None:
             self.attach(weight, 1, inner)
-        units = self.units_of(weight, node)
+        units = self.units_of(weight)
         if bias is not None:
             self.attach(bias, 0, units)
         made = carry(self.slots, [spread(units, last, shape), *(resized(labels, shape) for labels in passing)])
@@ -249,7 +248,7 @@ class _Walk:
         inner, passing = self.channels(node, x, 1)
         for labels in [labels for labels in passing if varying(labels) - {0}]:
             self.freeze(labels, node, "a convolution runs over these units as positions")
-        units = self.units_of(weight, node)
+        units = self.units_of(weight)
         groups = int(argument(node, "groups"))
         if groups > 1:
             self.grouped(node, inner, units, groups, weight)

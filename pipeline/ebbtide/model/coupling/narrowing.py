@@ -93,7 +93,7 @@ def narrow(graph: Graph, coupling: Coupling, widths: Widths) -> Graph:
 
     Args:
         graph: the whole graph, units ordered.
-        coupling: its groups.
+        coupling: its groups, found in it or in a copy of it.
         widths: units to keep by group.
 
     Raises:
@@ -136,7 +136,7 @@ class _Sizes:
 
     def masks(self, node: fx.Node, index: int = 0) -> dict[int, NDArray[np.bool_]]:
         """For each axis of a node's tensor that loses something, what stays along it."""
-        values = self.coupling.labelling.values.get(node, ())
+        values = self.coupling.labelling.values.get(node.name, ())
         found: dict[int, NDArray[np.bool_]] = {}
         for labels in values[index].fields if index < len(values) else ():
             atoms = self.coupling.atoms(labels)
@@ -203,7 +203,7 @@ def _rewrite_groups(node: fx.Node, twin: fx.Node, before: dict[int, NDArray[np.b
 
 def _rewrite_split(sizes: _Sizes, node: fx.Node, twin: fx.Node) -> None:
     axis = int(argument(node, "dim"))
-    parts = sizes.coupling.labelling.values[node]
+    parts = sizes.coupling.labelling.values[node.name]
     axis %= len(parts[0].shape)
     counts = []
     for index, value in enumerate(parts):

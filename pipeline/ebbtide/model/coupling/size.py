@@ -102,7 +102,7 @@ def peak_bytes_by_node(graph: Graph, coupling: Coupling) -> tuple[tuple[str, Pol
         sources = [source for source in node.all_input_nodes if source in activations]
         total = Polynomial()
         for tensor in (node, *sources):
-            for value in coupling.labelling.values.get(tensor, ()):
+            for value in coupling.labelling.values.get(tensor.name, ()):
                 total = total + counter.elements(value).times(_FLOAT_BYTES)
         found.append((node.name, total))
     return tuple(found)
@@ -167,11 +167,11 @@ class _Counter:
         values = self.coupling.labelling.values
         name = name_of(node)
         source = node.args[1] if name in ("addmm", "baddbmm") else node.args[0]
-        read = values[source][0] if isinstance(source, fx.Node) and source in values else None
+        read = values[source.name][0] if isinstance(source, fx.Node) and source.name in values else None
         if name in ATTENTION:
             assert read is not None
             return self.width(read, range(len(read.shape) - 1)), Polynomial({(): 1})
-        (out,) = values[node]
+        (out,) = values[node.name]
         rank = len(out.shape)
         if name in CONVOLUTIONS or name in TRANSPOSED or name == "linear":
             weight = node.args[1]
