@@ -218,7 +218,9 @@ def test_controls_private_norms_and_levels_at_chance_stand_in_the_report(ebb: Eb
     assert private["xz_bytes"] > private["shared_xz_bytes"]
     assert len(private["shared_select"]) == 3
     assert private["shared_select"][-1] == pytest.approx(found["levels"][-1]["select"]["accuracy"], abs=0.02)
-    untouched = project(tmp_path / "q", widths={"levels": [0.3, 1.0], "batches": 5, "tuning": {"epochs": 0}})
-    said = ebb.json(*arguments(untouched, tmp_path / "out2", tmp_path / "cache"))["record"]
+    # A model that has learned nothing is at chance at every width.
+    blind = {"widths": {"levels": [0.3, 1.0], "batches": 5, "tuning": {"epochs": 0}}}
+    untaught = project(tmp_path / "q", training={"epochs": 1, "learning_rate": 1e-6}, **blind)
+    said = ebb.json(*arguments(untaught, tmp_path / "out2", tmp_path / "cache"))["record"]
     warned = [one["subject"] for one in said["notices"] if one["kind"] == "warning" and "guess" in one["text"]]
-    assert warned == ["width w30"]
+    assert warned == ["width w100", "width w30"]
