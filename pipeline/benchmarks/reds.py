@@ -177,6 +177,23 @@ def searches(wanted: set[str]) -> None:
         )  # fmt: skip
 
 
+def at_run_time(wanted: set[str], scratch: Path) -> None:
+    """Switches, the compressed stream and latency of widths."""
+    from reds_runtime import missing, runtime
+    from reds_starts import adapter
+
+    key = code_digest(("ebbtide",))
+    ids = missing(wanted, FILE.has, key)
+    if not ids:
+        return
+    try:
+        adapter("shared_data.py:data_folder")()
+    except EbbtideError:
+        print(f"left out: {' '.join(ids)} (the shared benchmark data are not here; set EBBTIDE_DATA)")
+        return
+    runtime(ids, scratch, note, key=key)
+
+
 def results(network: str, levels: int, method: str) -> dict[int, dict[str, Any]]:
     """By seed, the results of a method that have ended."""
     from reds_training import Run
@@ -288,6 +305,7 @@ def main() -> None:
     if not given.runs:
         t6_rows(wanted)
         searches(wanted)
+        at_run_time(wanted, scratch)
     names = list(given.ids) if given.runs else [*MINIMAL, *(FURTHER if given.further else [])]
     if not given.no_runs and (not wanted or any(one.startswith(("fmnist", "cifar")) for one in wanted)):
         from reds_starts import adapter
