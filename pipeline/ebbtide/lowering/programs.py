@@ -89,8 +89,9 @@ def lower_programs(
     context = multiprocessing.get_context("spawn")
     with (
         progress.task("lower programs", len(specs)) as task,
-        # A process per program gives its memory back and keeps the runtime's global state out of this one.
-        ProcessPoolExecutor(count, mp_context=context, max_tasks_per_child=1) as pool,
+        # Processes of their own give memory back and keep the runtime's global state out of this one. Each lowers two
+        # programs, because starting one (the exporter's imports) takes longer than lowering a small program.
+        ProcessPoolExecutor(count, mp_context=context, max_tasks_per_child=2) as pool,
     ):
         futures = {}
         for twins in by_digest.values():
