@@ -81,8 +81,10 @@ def train_candidates(backbones: Sequence[Backbone]) -> tuple[Candidates, ...]:
     widths at once, because the tiers are.
     """
     trained = [_train_width(backbone) for backbone in backbones]
+    found = zip(trained, _choose_positions(trained), strict=True)
     return tuple(
-        replace(one, chosen=positions) for one, positions in zip(trained, _choose_positions(trained), strict=True)
+        replace(one, chosen=tuple(first["positions"]), cut_off_macs=tuple(first["cut_off_macs"]))
+        for one, first in found
     )
 
 
@@ -103,7 +105,7 @@ def _train_width(backbone: Backbone) -> Candidates:
         alone={int(p): a for p, a in fitted["alone"].items()},
         whole=whole,
         chosen=(),
-        cut_off_macs=_cut_off_macs(backbone, positions, macs),
+        cut_off_macs=(),
         records_file=records_file,
         gate_extra=min(universal.samples("train"), max(0, GATE_SAMPLES - universal.samples("select"))),
         features=features,
@@ -243,15 +245,19 @@ def _fresh_exit_macs(backbone: Backbone, position: int) -> int:
     return sum(p.numel() for p in _fresh_exit(backbone, position).classify.parameters() if p.dim() == 2)
 
 
-def _choose_positions(trained: Sequence[Candidates]) -> list[tuple[int, ...]]:
-    """Search on the eager records which exits the tiers would use; boundaries of all others are fused away."""
+def _choose_positions(trained: Sequence[Candidates]) -> list[dict[str, Any]]:
+    """Search on the eager records which exits the tiers would use; boundaries of all others are fused away.
+
+    Returns:
+        For each width ``positions``, and ``cut_off_macs`` of all its candidates.
+    """
     project = trained[0].backbone.project
     inputs = {
         "widths": [{**one.backbone.identity(), "records": project.store.digest(one.records_file)} for one in trained],
         **project.inputs("tiers", "metric"),
     }
 
-    def compute() -> list[list[int]]:
+    def compute() -> list[dict[str, Any]]:
         from ebbtide.build.scores import Scorable, choose
         from ebbtide.exits import Records
 
@@ -261,15 +267,23 @@ def _choose_positions(trained: Sequence[Candidates]) -> list[tuple[int, ...]]:
         ]
         found = choose(scorable, recipe=project.recipe, classes=trained[0].backbone.classes)
         rows = [found.rows[index] for index in found.tiers]
-        return [sorted({p for row in rows if row.width == one.width for p, _ in row.thresholds}) for one in trained]
+        return [
+            {
+                "positions": sorted({p for row in rows if row.width == one.width for p, _ in row.thresholds}),
+                "cut_off_macs": [
+                    float(reached) + one.costs.exits[p]
+                    for p, reached in zip(
+                        one.records.positions, one.costs.reaching(one.records.positions), strict=False
+                    )
+                ],
+            }
+            for one in scorable
+        ]
 
-    found = project.json_step("positions", inputs, compute, code=("ebbtide.search", "ebbtide.exits"))
-    return [tuple(positions) for positions in found]
-
-
-def _cut_off_macs(backbone: Backbone, positions: tuple[int, ...], exit_macs: Mapping[int, int]) -> tuple[float, ...]:
-    costs = candidate_costs(backbone, exit_macs)
-    return tuple(float(m) + costs.exits[p] for p, m in zip(positions, costs.reaching(positions), strict=False))
+    value: list[dict[str, Any]] = project.json_step(
+        "positions", inputs, compute, code=("ebbtide.search", "ebbtide.exits")
+    )
+    return value
 
 
 def candidate_costs(backbone: Backbone, exit_macs: Mapping[int, int]) -> Costs:
