@@ -12,9 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import fx
 
-from ebbtide.model.coupling.labelling import Labelling, label
+from ebbtide.model.coupling.labelling import label
 from ebbtide.model.coupling.slots import FIXED, Ids, Labels, compress, distinct, varying
 from ebbtide.model.coupling.values import along
+from ebbtide.model.coupling.walk import Labelling
 from ebbtide.model.graph import Graph
 from ebbtide.model.operators import NORMS, argument, name_of, source_place
 
