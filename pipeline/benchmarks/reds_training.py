@@ -55,6 +55,8 @@ class Method:
     alone: bool = False
 
 
+BEST: dict[str, Any] = {"norm": "private", "options": {"distill": 0.5}}
+BEST_FORM = "batch norm statistics per level, distillation from the widest"
 METHODS: dict[str, Method] = {
     "importance": Method("importance and exact search"),
     "uniform": Method("uniform width, units as they stand", score=None, search="uniform"),
@@ -63,16 +65,11 @@ METHODS: dict[str, Method] = {
     "saliency": Method("mean of absolute gradients and exact search", score="absolute"),
     "ordereduniform": Method("uniform width, units ordered by importance", search="uniform"),
     "private": Method("importance and exact search, batch norm statistics per level", norm="private"),
-    "privateuniform": Method("uniform width, batch norm statistics per level", score=None, search="uniform",
-                             norm="private"),
-    "privaterandom": Method("random order and exact search, batch norm statistics per level", score="random",
-                            norm="private"),
-    "privatemagnitude": Method("magnitude and exact search, batch norm statistics per level", score="magnitude",
-                               norm="private"),
-    "privatedistill": Method("importance and exact search, batch norm statistics per level, distillation from the widest",
-                             norm="private", options={"distill": 0.5}),
-    "privatesandwich": Method("importance and exact search, batch norm statistics per level, sandwich rule",
-                              norm="private", options={"sandwich": True}),
+    # The best form that was found on select; its controls differ in the order of units and the search alone.
+    "best": Method(f"importance and exact search, {BEST_FORM}", **BEST),
+    "bestuniform": Method(f"uniform width, units as they stand, {BEST_FORM}", score=None, search="uniform", **BEST),
+    "bestrandom": Method(f"random order and exact search, {BEST_FORM}", score="random", **BEST),
+    "bestmagnitude": Method(f"magnitude and exact search, {BEST_FORM}", score="magnitude", **BEST),
     "distill": Method("importance and exact search, distillation from the widest", options={"distill": 0.5}),
     "sandwich": Method("importance and exact search, sandwich rule", options={"sandwich": True}),
     "alone": Method("each level trained by itself", alone=True),

@@ -110,7 +110,7 @@ def test_run_is_made_again_when_its_settings_have_changed(small: SimpleNamespace
 
 def test_unknown_run_is_refused(benchmarks: SimpleNamespace) -> None:
     with pytest.raises(SystemExit, match="methods are"):
-        benchmarks.training.Run.parse("fashion_4_best_0")
+        benchmarks.training.Run.parse("fashion_4_nothing_0")
 
 
 def test_figures_are_means_over_the_seeds_that_have_ended(
@@ -120,7 +120,7 @@ def test_figures_are_means_over_the_seeds_that_have_ended(
     run_type = benchmarks.training.Run
     monkeypatch.setattr(benchmarks.training, "RUNS", tmp_path)
     monkeypatch.setattr(reds, "FILE", reds.FigureFile("reds", folder=tmp_path / "results"))
-    tests = {"importance": (0.88, 0.90), "uniform": (0.85, 0.86, 0.87)}
+    tests = {"best": (0.88, 0.90), "bestuniform": (0.85, 0.86, 0.87)}
     for method, accuracies in tests.items():
         for seed, accuracy in enumerate(accuracies):
             run = run_type("fashion", 4, method, seed)

@@ -111,7 +111,8 @@ def choose_levels(
         EbbtideError: ``nesting.infeasible`` with the binding reason, ``nesting.budgets``,
             ``nesting.nothing_to_shrink`` or ``nesting.dense_table``.
     """
-    problem = problem_of(graph, coupling, scores, rules)
+    describe = _Description(graph, coupling, scores)
+    problem = problem_of(graph, coupling, scores, rules, operators=describe.operators)
     full = problem.cost(problem.full)
     whole = bool(budgets) and budgets[-1] == 1.0 and not problem.broken(problem.full)
     asked = [share * full for share in (budgets[:-1] if whole else budgets)]
@@ -120,7 +121,6 @@ def choose_levels(
         found = uniform(problem, asked) if order == "uniform" else search(
             problem, asked, order=order, progress=progress
         )  # fmt: skip
-    describe = _Description(graph, coupling, scores)
     levels = []
     for share, level in zip(budgets, found.levels, strict=False):
         if isinstance(level, Infeasible):

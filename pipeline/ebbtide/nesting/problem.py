@@ -58,7 +58,14 @@ class Rules:
         return np.union1d(widths[widths >= least], [group.size]).astype(np.int64)
 
 
-def problem_of(graph: Graph, coupling: Coupling, scores: Scores, rules: Rules = Rules()) -> Problem:
+def problem_of(
+    graph: Graph,
+    coupling: Coupling,
+    scores: Scores,
+    rules: Rules = Rules(),
+    *,
+    operators: Sequence[OperatorMacs] | None = None,
+) -> Problem:
     """The knapsack over the widths of a graph's groups.
 
     Args:
@@ -66,6 +73,7 @@ def problem_of(graph: Graph, coupling: Coupling, scores: Scores, rules: Rules = 
         coupling: its groups.
         scores: of the units as they stand.
         rules: allowed widths and their cost.
+        operators: what `macs_by_node` says of the graph, where the caller has it already.
 
     Raises:
         EbbtideError: ``nesting.nothing_to_shrink`` if no group has a second width; ``nesting.dense_table`` if a
@@ -78,7 +86,7 @@ def problem_of(graph: Graph, coupling: Coupling, scores: Scores, rules: Rules = 
     values = []
     for group, widths in zip(coupling.groups, options, strict=True):
         values.append(np.concatenate([[0.0], np.cumsum(scores[group.name])])[widths])
-    operators = macs_by_node(graph, coupling)
+    operators = macs_by_node(graph, coupling) if operators is None else operators
     unit = "MACs"
     if rules.cost == "macs":
         costs = tables.factors(_total(operator.macs for operator in operators))
