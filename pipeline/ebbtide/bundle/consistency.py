@@ -277,9 +277,18 @@ def _first_rise(costs: Sequence[int]) -> int | None:
 
 
 def _check_policy(policy: PolicyEntry) -> None:
+    fault = fault_of_policy(policy)
+    if fault is not None:
+        name, message, expected = fault
+        _order(message, f"$.policy.{name}", expected=expected)
+
+
+def fault_of_policy(policy: PolicyEntry) -> tuple[str, str, str] | None:
+    """What the ranges of a policy's numbers do not show: the field out of order, what is wrong, what was expected."""
     for name in ("enter_mh", "battery_temperature_enter_dc", "status_floor", "apple_floor"):
         numbers = getattr(policy, name)
         if list(numbers) != sorted(numbers):
-            _order(f"The numbers of {name} fall.", f"$.policy.{name}", expected="numbers that do not fall")
+            return name, f"The numbers of {name} fall.", "numbers that do not fall"
     if list(policy.battery_enter_percent) != sorted(policy.battery_enter_percent, reverse=True):
-        _order("The numbers rise.", "$.policy.battery_enter_percent", expected="numbers that do not rise")
+        return "battery_enter_percent", "The numbers of battery_enter_percent rise.", "numbers that do not rise"
+    return None

@@ -4,6 +4,7 @@ from ebbtide.runtime.bench import BenchReport, ConfigurationBench, Overhead, ben
 from ebbtide.runtime.configuration import Configuration, Step, Visit, bind, walk
 from ebbtide.runtime.evaluate import Evaluation, evaluate, run_path
 from ebbtide.runtime.inputs import Inputs, load_inputs
+from ebbtide.runtime.policy import Decision, Policy, PolicyState, Signals
 from ebbtide.runtime.residency import Source
 from ebbtide.runtime.result import Ranked, Result, Times
 from ebbtide.runtime.session import Current, Session, energy, input_spec
@@ -13,12 +14,16 @@ __all__ = [
     "Configuration",
     "ConfigurationBench",
     "Current",
+    "Decision",
     "Evaluation",
     "Inputs",
     "Overhead",
+    "Policy",
+    "PolicyState",
     "Ranked",
     "Result",
     "Session",
+    "Signals",
     "Source",
     "Step",
     "Times",

@@ -34,7 +34,7 @@ def data_of(vector: dict[str, Any]) -> bytes:
 
 
 def generator() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("generate_manifest", VECTORS / "generate_manifest.py")
+    spec = importlib.util.spec_from_file_location("generate_manifest", VECTORS / "manifest" / "generate.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -56,11 +56,6 @@ def test_manifest_gives_code_and_path_when_invalid(vector):
     with pytest.raises(EbbtideError) as caught:
         parse_manifest(data_of(vector))
     assert {"code": caught.value.code, "path": caught.value.place} == vector["error"]
-
-
-def test_vectors_are_current_when_generated_again():
-    for name, content in generator().files().items():
-        assert (VECTORS / "manifest" / name).read_bytes() == content, "run tests/vectors/generate_manifest.py"
 
 
 def test_vectors_cover_every_manifest_code_when_listed():
