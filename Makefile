@@ -44,8 +44,7 @@ vectors schemas: $(VENV)/.dev
 	$(BIN)/python -m ebbtide.recipe.schema
 	$(BIN)/python -m ebbtide.bundle.schema
 	$(BIN)/python -m ebbtide.device.schema
-	$(BIN)/python tests/vectors/generate_manifest.py
-	$(BIN)/python tests/vectors/preprocessing/generate.py
+	$(BIN)/python tests/vectors/generate.py
 
 ## Resolve the pins again (needs the package index; the locks name no index).
 lock: $(VENV)/.dev

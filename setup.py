@@ -1,4 +1,4 @@
-"""What pyproject.toml cannot say: the device profiles live in devices/profiles and travel inside the package."""
+"""What pyproject.toml cannot say: profiles and groups of devices live in devices and travel inside the package."""
 
 import shutil
 from pathlib import Path
@@ -7,17 +7,21 @@ from setuptools import setup
 from setuptools.command.build_py import build_py
 
 
-class BuildWithProfiles(build_py):
-    """Copies devices/profiles into ebbtide/device/profiles of a wheel; an editable installation reads the source."""
+class BuildWithDevices(build_py):
+    """Copies devices/profiles and devices/groups.yaml into ebbtide/device of a wheel.
+
+    An editable installation reads the source.
+    """
 
     def run(self) -> None:
         """Build, then copy."""
         super().run()
         if not self.editable_mode:
-            source = Path(__file__).parent / "devices" / "profiles"
-            target = Path(self.build_lib) / "ebbtide" / "device" / "profiles"
-            shutil.rmtree(target, ignore_errors=True)
-            shutil.copytree(source, target)
+            source = Path(__file__).parent / "devices"
+            target = Path(self.build_lib) / "ebbtide" / "device"
+            shutil.rmtree(target / "profiles", ignore_errors=True)
+            shutil.copytree(source / "profiles", target / "profiles")
+            shutil.copy(source / "groups.yaml", target)
 
 
-setup(cmdclass={"build_py": BuildWithProfiles})
+setup(cmdclass={"build_py": BuildWithDevices})

@@ -2,7 +2,7 @@
 
 The source is ``devices/profiles`` at the top of the repository, where people look for it. A checkout, an editable
 installation included, reads it there. A wheel has it as package data of ``ebbtide.device`` (the build copies the folder
-to ``ebbtide/device/profiles``), and that copy is read where there is one.
+to ``ebbtide/device/profiles``, and ``groups.yaml`` beside it), and that copy is read where there is one.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from __future__ import annotations
 import datetime
 import platform
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ebbtide.device.profile import Cpu, Fact, Platform, Profile
 from ebbtide.errors import EbbtideError, nearest
 
-_PACKAGED: Final = Path(__file__).with_name("profiles")
-_CHECKOUT: Final = Path(__file__).resolve().parents[3] / "devices" / "profiles"
+_PACKAGED: Final = Path(__file__).parent
+_CHECKOUT: Final = Path(__file__).resolve().parents[3] / "devices"
 _MAX_BYTES: Final = 256 * 1024
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 HOST: Final = "host"
 """The profile of the machine that runs; its facts are filled in when it is loaded."""
@@ -28,7 +30,7 @@ HOST: Final = "host"
 
 def profiles_folder() -> Path:
     """Where the profiles that come with Ebbtide lie."""
-    return _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+    return shipped("profiles")
 
 
 def profile_names(folder: Path | None = None) -> tuple[str, ...]:
@@ -36,8 +38,14 @@ def profile_names(folder: Path | None = None) -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in (folder or profiles_folder()).glob("*.yaml")))
 
 
+def shipped(name: str) -> Path:
+    """A file or folder of ``devices`` that comes with Ebbtide."""
+    packaged = _PACKAGED / name
+    return packaged if packaged.exists() else _CHECKOUT / name
+
+
 def load_profile(name: str, *, folder: Path | None = None) -> Profile:
-    """Read a profile by name.
+    """Read a profile by name; that of the host is filled in with what this machine says of itself.
 
     Args:
         name: as in a recipe's `devices`.
@@ -46,6 +54,12 @@ def load_profile(name: str, *, folder: Path | None = None) -> Profile:
     Raises:
         EbbtideError: ``device.unknown`` with the nearest name, ``device.profile`` if the file is not valid.
     """
+    profile = read_profile(name, folder=folder)
+    return _filled(profile) if name == HOST else profile
+
+
+def read_profile(name: str, *, folder: Path | None = None) -> Profile:
+    """Read a profile as it is written; arguments and errors as `load_profile`."""
     known = profile_names(folder)
     if name not in known:
         close = nearest(name, list(known))
@@ -56,7 +70,7 @@ def load_profile(name: str, *, folder: Path | None = None) -> Profile:
             hint=f"Did you mean {close!r}?" if close else "Use any-android, or add a profile in devices/profiles.",
             place=name,
         )
-    profile = _read((folder or profiles_folder()) / f"{name}.yaml")
+    profile = read_document((folder or profiles_folder()) / f"{name}.yaml", Profile, code="device.profile")
     if profile.id != name:
         raise EbbtideError(
             "device.profile",
@@ -66,52 +80,62 @@ def load_profile(name: str, *, folder: Path | None = None) -> Profile:
             place=name,
             hint="Rename the file or correct its id.",
         )
-    return _filled(profile) if name == HOST else profile
+    return profile
 
 
-def _read(path: Path) -> Profile:
+def read_document(path: Path, kind: type[Kind], *, code: str) -> Kind:
+    """Read a YAML file of this folder's.
+
+    Args:
+        path: the file.
+        kind: what it must hold.
+        code: of the errors, whose place is the file's name with a line or key.
+
+    Raises:
+        EbbtideError: `code` if the file cannot be read, is too large, is not YAML or does not hold that.
+    """
     place = path.name
     try:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
         if len(data) > _MAX_BYTES:
             raise EbbtideError(
-                "device.profile",
-                f"The profile has more than {_MAX_BYTES} bytes.",
+                code,
+                f"The file has more than {_MAX_BYTES} bytes.",
                 place=place,
-                hint="Shorten it; a profile is a page of facts.",
+                hint="Shorten it; it is a page of facts.",
             )
         document = yaml.safe_load(data)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise EbbtideError(
-            "device.profile",
+            code,
             f"This is not YAML: {error.problem}.",
             place=f"{place}:{line}",
             hint="Correct that line.",
         ) from None
     except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
         raise EbbtideError(
-            "device.profile",
-            f"The profile cannot be read: {error}.",
+            code,
+            f"The file cannot be read: {error}.",
             place=place,
             hint="Restore the file; devices/README.md describes it.",
         ) from None
     try:
-        return Profile.model_validate(document)
+        return kind.model_validate(document)
     except ValidationError as error:
-        raise _invalid(place, error) from None
+        raise _invalid(place, error, kind, code) from None
 
 
-def _invalid(place: str, error: ValidationError) -> EbbtideError:
+def _invalid(place: str, error: ValidationError, kind: type[BaseModel], code: str) -> EbbtideError:
     first = error.errors(include_url=False)[0]
     where = ".".join(str(part) for part in first["loc"])
     hint = None
     if first["type"] == "extra_forbidden":
-        close = nearest(str(first["loc"][-1]), list(Profile.model_fields))
+        close = nearest(str(first["loc"][-1]), list(kind.model_fields))
         hint = f"Did you mean {close!r}?" if close else None
     return EbbtideError(
-        "device.profile",
+        code,
         f"{first['msg'].removeprefix('Value error, ')}.",
         found=ascii(first["input"])[:120],
         hint=hint,

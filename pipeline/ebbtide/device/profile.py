@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from typing import Annotated, Any, Final, Generic, Literal, Self, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -119,20 +119,6 @@ class Profile(Section):
     os_min: Fact[Text] = Field(description="API level on Android, version elsewhere")
     thermal: Thermal
     lowering: Lowering
-
-
-PROFILE_SCHEMA_TITLE: Final = "Ebbtide device profile"
-
-
-def profile_schema() -> dict[str, Any]:
-    """The JSON Schema of a profile (draft 2020-12)."""
-    head = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
-    return head | Profile.model_json_schema() | {"title": PROFILE_SCHEMA_TITLE}
-
-
-def schema_bytes() -> bytes:
-    """``devices/profile.schema.json`` as it must be."""
-    return (json.dumps(profile_schema(), indent=2, ensure_ascii=False) + "\n").encode()
 
 
 def program_key(profile: Profile) -> str:

@@ -15,10 +15,10 @@ import psutil
 import pytest
 import yaml
 
-from ebbtide.device import Fact, load_profile, profile_names, program_key
+from ebbtide.device import Fact, load_groups, load_profile, profile_names, program_key
 from ebbtide.device.load import profiles_folder
-from ebbtide.device.profile import Profile, profile_schema, schema_bytes
-from ebbtide.device.schema import SCHEMA_FILE
+from ebbtide.device.profile import Profile
+from ebbtide.device.schema import DEVICES, files, profile_schema
 from ebbtide.errors import EbbtideError
 
 ROOT = Path(__file__).parents[3]
@@ -68,8 +68,9 @@ def test_every_known_fact_has_source_and_date_when_shipped(name):
         assert fact.value is None or (fact.source and fact.date <= datetime.date(2100, 1, 1))
 
 
-def test_schema_is_current_when_generated_again():
-    assert SCHEMA_FILE.read_bytes() == schema_bytes(), "run python -m ebbtide.device.schema"
+@pytest.mark.parametrize("name", files())
+def test_generated_file_is_current_when_generated_again(name):
+    assert (DEVICES / name).read_bytes() == files()[name], "run make vectors"
 
 
 def test_host_knows_this_machine_when_loaded():
@@ -141,7 +142,9 @@ def test_profiles_are_found_when_installed_from_a_wheel(tmp_path):
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=source, check=True, capture_output=True)
     with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
         wheel.extractall(tmp_path / "site")
-    code = "import ebbtide.device.load as load; print(load.profiles_folder()); print(*load.profile_names())"
+    code = "import ebbtide.device.load as load; print(load.profiles_folder()); print(*load.profile_names());"
+    code += "import ebbtide.device as device; print(*(group.id for group in device.load_groups()))"
     run = [sys.executable, "-c", code]
     out = subprocess.run(run, cwd=tmp_path, env={"PYTHONPATH": str(tmp_path / "site")}, capture_output=True, text=True)
-    assert out.stdout.split() == [str(tmp_path / "site/ebbtide/device/profiles"), *profile_names()]
+    groups = [group.id for group in load_groups()]
+    assert out.stdout.split() == [str(tmp_path / "site/ebbtide/device/profiles"), *profile_names(), *groups]

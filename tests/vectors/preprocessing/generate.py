@@ -1,4 +1,4 @@
-"""Write weights.json and images.json from the Python reference: ``python tests/vectors/preprocessing/generate.py``.
+"""Makes weights.json and images.json from the Python reference, and their schema.json.
 
 README.md beside this file says what the fields mean.
 """
@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from preprocessing_schema import schema
+
 from ebbtide.data.input import InputSpec, image_spec
 from ebbtide.data.preprocess import center_crop, fit_pixels, preprocess, resize_weights
 
-HERE = Path(__file__).resolve().parent
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # (inputs, outputs): same, enlarged and shrunk, odd and even, one pixel, whole and broken ratios, a camera's rows.
 AXES = ((1, 1), (1, 3), (2, 3), (3, 2), (3, 1), (5, 5), (7, 4), (4, 7), (10, 3), (28, 32), (32, 8), (99, 10), (3000, 5))
@@ -101,10 +105,10 @@ def text(content: dict[str, Any]) -> str:
     return f'{{"format":{content["format"]},"cases":[\n{lines}\n]}}\n'
 
 
-def main() -> None:
-    for name, content in (("weights.json", weights()), ("images.json", images())):
-        (HERE / name).write_text(text(content), encoding="utf-8")
-
-
-if __name__ == "__main__":
-    main()
+def files() -> dict[str, bytes]:
+    """File name -> content."""
+    return {
+        "weights.json": text(weights()).encode(),
+        "images.json": text(images()).encode(),
+        "schema.json": (json.dumps(schema(), indent=1) + "\n").encode(),
+    }

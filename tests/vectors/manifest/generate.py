@@ -1,6 +1,4 @@
-"""Writes tests/vectors/manifest/{valid,invalid}.json, to which the reader of every language is held.
-
-    python tests/vectors/generate_manifest.py
+"""Makes valid.json and invalid.json, to which the reader of every language is held, and their schema.json.
 
 A vector is a whole document, as ``text`` or, where it is not UTF-8, as ``base64``. An invalid one has the error that a
 reader gives: its code and the JSON path. These are written by hand in manifest_mistakes.py and below, not taken from a
@@ -16,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from manifest_base import (
     XZ,
@@ -35,7 +34,8 @@ from manifest_base import (
 )
 from manifest_mistakes import relations, values
 
-FOLDER = Path(__file__).with_name("manifest")
+from ebbtide.errors import CODES
+
 EXTENSION = {"x": [1, None, {"deep": True}], "format": 9}
 
 
@@ -159,13 +159,36 @@ def invalid() -> Iterator[dict[str, Any]]:
         yield {"name": f"syntax_{name}", "why": why, "error": error, **document_of(data)}
 
 
+def schema() -> dict[str, Any]:
+    """The JSON Schema of both files."""
+    text = {"type": "string", "minLength": 1}
+    code = {"enum": sorted(code for code in CODES if code.startswith("bundle.manifest_"))}
+    error = {"code": code, "path": {"type": "string", "pattern": "^\\$"}}
+    named = {"name": {"type": "string", "pattern": "^[A-Za-z0-9_]+$"}, "why": text}
+    document = {"text": {"type": "string"}, "base64": {"type": "string", "contentEncoding": "base64"}}
+    right = {"canonical": text}
+    wrong = {"error": closed(error, required=list(error))}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Manifest vectors: valid.json or invalid.json",
+        "oneOf": [
+            vectors(named | document | right, required=["name", "why"]),
+            vectors(named | document | wrong, required=["name", "why", "error"]),
+        ],
+    }
+
+
+def vectors(properties: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
+    """A list of documents, each in one of the two ways of writing it."""
+    written_either_way = {"oneOf": [{"required": ["text"]}, {"required": ["base64"]}]}
+    return {"type": "array", "minItems": 1, "items": closed(properties, required=required) | written_either_way}
+
+
+def closed(properties: dict[str, Any], *, required: list[str]) -> dict[str, Any]:
+    return {"type": "object", "additionalProperties": False, "required": required, "properties": properties}
+
+
 def files() -> dict[str, bytes]:
     """File name -> content."""
-    made = {"valid.json": list(valid()), "invalid.json": list(invalid())}
-    return {name: (json.dumps(vectors, indent=1) + "\n").encode() for name, vectors in made.items()}
-
-
-if __name__ == "__main__":
-    FOLDER.mkdir(exist_ok=True)
-    for name, content in files().items():
-        (FOLDER / name).write_bytes(content)
+    made = {"valid.json": list(valid()), "invalid.json": list(invalid()), "schema.json": schema()}
+    return {name: (json.dumps(content, indent=1) + "\n").encode() for name, content in made.items()}

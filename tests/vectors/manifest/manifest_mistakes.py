@@ -354,6 +354,15 @@ def relations() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
         "order",
         "$.tiers[1]",
     )
+    more = (put("tiers", ["c0", "c1", "c2"]),)
+    yield "tiers_more_than_configurations", "two configurations are two tiers", more, "reference", "$.tiers[2]"
+    for key, numbers in (
+        ("battery_temperature_enter_dc", [390, 430, 410]),
+        ("status_floor", [0, 1, 2, 3, 3, 3, 2]),
+        ("apple_floor", [1, 0, 2, 3]),
+    ):
+        place = f"$.policy.{key}"
+        yield f"policy_{key}", "worse never demands less", (put(f"policy.{key}", numbers),), "order", place
     yield "policy_enter", "entries rise", (put("policy.enter_mh", [850, 750, 950]),), "order", "$.policy.enter_mh"
     yield (
         "policy_battery",
