@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from torch import nn
 
 from ebbtide.bundle import (
     ConfigurationEntry,
@@ -29,7 +31,8 @@ from ebbtide.bundle import (
 from ebbtide.bundle.manifest import DEFAULT_POLICY
 from ebbtide.engine import Array
 from ebbtide.lowering import LoweredProgram, ProgramSpec, lower_programs
-from ebbtide.model import Graph, choose_cuts, split
+from ebbtide.model import Graph, capture, choose_cuts, split
+from ebbtide.model.coupling import coupling_groups, narrow
 from ebbtide.steps import write_json
 
 
@@ -58,6 +61,19 @@ def lower_widths(levels: Mapping[str, Graph], place: Path, *, stages: int = 1) -
     lowered = lower_programs(specs, place)
     write_json(record, [entry.to_json() for entry in lowered])
     return lowered
+
+
+def small_widths(place: Path) -> tuple[LoweredProgram, ...]:
+    """Three widths of a small network of three convolutions, each in two stages: enough to switch, quick to run."""
+    torch.manual_seed(0)
+    body = [nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, 2, 1)]
+    network = nn.Sequential(*body, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10))
+    graph = capture(network.eval(), (3, 8, 8)).eval()
+    coupling = coupling_groups(graph)
+    levels = {"w100": graph}
+    for name, share in (("w50", 2), ("w25", 4)):
+        levels[name] = narrow(graph, coupling, {group.name: group.size // share for group in coupling.groups})
+    return lower_widths(levels, place, stages=2)
 
 
 @dataclass(frozen=True)

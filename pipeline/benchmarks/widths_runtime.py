@@ -15,41 +15,23 @@ import statistics
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import torch
+from soak import Soak, answers, under_load
 from widths_programs import Widths
 
 from ebbtide.bundle.payload import compress, dictionary_for, file_blocks
-from ebbtide.engine import Array, ExecuTorchEngine
+from ebbtide.engine import ExecuTorchEngine
 from ebbtide.lowering import LoweredProgram
 from ebbtide.profiling import Plan, time_interleaved
 from ebbtide.runtime import Session
 
 _clock = time.perf_counter_ns
 _CACHES = 16 * 1024 * 1024  # bytes that go through the caches of one core and leave nothing else in them
-
-
-@dataclass
-class Soak:
-    """What a soak found: `wrong` results differ from what their configuration gives alone, `lost` never came.
-
-    `growth_kib` is how much VmRSS grew from the end of the warm-up (a tenth of the predictions) to the end; `rss_kib`
-    are the samples taken, one a second.
-    """
-
-    predictions: int = 0
-    wrong: int = 0
-    lost: int = 0
-    switches: int = 0
-    by_configuration: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    growth_kib: int = 0
-    rss_kib: list[int] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
 
 
 def soak(
@@ -67,53 +49,19 @@ def soak(
     """
     widths = Widths.of(programs)
     inputs = widths.samples(16, seed)
-    found = Soak()
     with Session(widths, ExecuTorchEngine(threads=1), residency=residency) as session:
-        alone = {name: _answers(session, name, inputs) for name in widths.names}
-        share = [predictions // threads + (worker < predictions % threads) for worker in range(threads)]
-        tallies: list[dict[str, int]] = [{} for _ in range(threads)]
-        wrong, started = [0] * threads, [0] * threads
+        alone = {name: answers(session, name, inputs) for name in widths.names}
+        turn, begin = random.Random(seed - 1), time.monotonic()
 
-        def predict(worker: int) -> None:
-            turn, tally = random.Random(seed + worker), tallies[worker]
-            try:
-                for _ in range(share[worker]):
-                    index = turn.randrange(len(inputs))
-                    started[worker] += 1
-                    result = session.predict_tensor(inputs[index])
-                    name = result.configuration
-                    tally[name] = tally.get(name, 0) + 1
-                    wrong[worker] += not np.array_equal(result.logits, alone[name][index])
-            except BaseException as error:
-                found.errors.append(repr(error))
-
-        workers = [threading.Thread(target=predict, args=(worker,)) for worker in range(threads)]
-        begin = time.monotonic()
-        for worker in workers:
-            worker.start()
-        turn, next_sample, warm = random.Random(seed - 1), 0.0, None
-        while any(worker.is_alive() for worker in workers):
+        def switch(found: Soak) -> None:
             # By the clock, so that what a switch itself takes does not make them fewer.
             time.sleep(max(0.0, begin + found.switches * every_s - time.monotonic()))
             session.switch(turn.choice([name for name in widths.names if name != session.current.configuration]))
             found.switches += 1
-            now, done = time.monotonic() - begin, sum(started)
-            if now >= next_sample:
-                found.rss_kib.append(rss_kib())
-                next_sample = now + 1
-            if warm is None and done >= predictions // 10:
-                warm = rss_kib()
-        for worker in workers:
-            worker.join()
-        found.seconds = time.monotonic() - begin
-        gc.collect()
-        found.growth_kib = rss_kib() - (warm or found.rss_kib[0])
-    for tally in tallies:
-        for name, count in tally.items():
-            found.by_configuration[name] = found.by_configuration.get(name, 0) + count
-    found.predictions = sum(found.by_configuration.values())
-    found.wrong, found.lost = sum(wrong), predictions - found.predictions
-    return found
+
+        return under_load(
+            session.predict_tensor, inputs, alone, meanwhile=switch, predictions=predictions, threads=threads, seed=seed
+        )
 
 
 def down_and_up(programs: Sequence[LoweredProgram], *, residency: Literal["all", "active"]) -> int:
@@ -121,8 +69,8 @@ def down_and_up(programs: Sequence[LoweredProgram], *, residency: Literal["all",
     widths = Widths.of(programs)
     inputs = widths.samples(8)
     with Session(widths, ExecuTorchEngine(threads=1), residency=residency) as session:
-        down = {name: _answers(session, name, inputs) for name in widths.names}
-        up = {name: _answers(session, name, inputs) for name in reversed(widths.names)}
+        down = {name: answers(session, name, inputs) for name in widths.names}
+        up = {name: answers(session, name, inputs) for name in reversed(widths.names)}
     return sum(a.tobytes() != b.tobytes() for name in down for a, b in zip(down[name], up[name], strict=True))
 
 
@@ -284,17 +232,6 @@ def latency_ratio(wide: LoweredProgram, narrow: LoweredProgram, *, rounds: int =
         for one in loaded.values():
             one.close()
     return [a / b for a, b in zip(times["wide"].round_p50_us, times["narrow"].round_p50_us, strict=True)]
-
-
-def rss_kib() -> int:
-    """This process's resident memory, KiB."""
-    line = next(one for one in Path("/proc/self/status").read_text().splitlines() if one.startswith("VmRSS"))
-    return int(line.split()[1])
-
-
-def _answers(session: Session, name: str, inputs: Array) -> list[Array]:
-    session.switch(name)
-    return [session.predict_tensor(value).logits for value in inputs]
 
 
 def _taken_away() -> int:

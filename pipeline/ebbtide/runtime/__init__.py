@@ -1,5 +1,6 @@
-"""The reference runtime: sessions that predict and switch from any thread, evaluation, bench, and inputs."""
+"""The reference runtime: sessions that predict and switch from any thread or adapt, evaluation, bench, and inputs."""
 
+from ebbtide.runtime.adaptive import AdaptiveSession
 from ebbtide.runtime.bench import BenchReport, ConfigurationBench, Overhead, bench, session_overhead
 from ebbtide.runtime.configuration import Configuration, Step, Visit, bind, walk
 from ebbtide.runtime.evaluate import Evaluation, evaluate, run_path
@@ -10,6 +11,7 @@ from ebbtide.runtime.result import Ranked, Result, Times
 from ebbtide.runtime.session import Current, Session, energy, input_spec
 
 __all__ = [
+    "AdaptiveSession",
     "BenchReport",
     "Configuration",
     "ConfigurationBench",

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-import torch
-from torch import nn
 
 from ebbtide.lowering import LoweredProgram
-from ebbtide.model import capture
-from ebbtide.model.coupling import coupling_groups, narrow
-
-BENCHMARKS = Path(__file__).resolve().parents[3] / "pipeline" / "benchmarks"
 
 
 @pytest.fixture(scope="module")
-def runtime() -> Iterator[object]:
-    sys.path.insert(0, str(BENCHMARKS))
+def runtime(benchmarks: None) -> object:
     import widths_runtime
 
-    yield widths_runtime
-    sys.path.remove(str(BENCHMARKS))
-
-
-@pytest.fixture(scope="module")
-def programs(runtime: object, tmp_path_factory: pytest.TempPathFactory) -> tuple[LoweredProgram, ...]:
-    """Three widths of a small network, each in two stages."""
-    torch.manual_seed(0)
-    body = [nn.Conv2d(3, 16, 3, 1, 1), nn.ReLU(), nn.Conv2d(16, 24, 3, 2, 1), nn.ReLU(), nn.Conv2d(24, 24, 3, 2, 1)]
-    network = nn.Sequential(*body, nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(24, 10))
-    graph = capture(network.eval(), (3, 8, 8)).eval()
-    coupling = coupling_groups(graph)
-    levels = {"w100": graph}
-    for name, share in (("w50", 2), ("w25", 4)):
-        levels[name] = narrow(graph, coupling, {group.name: group.size // share for group in coupling.groups})
-    from widths_programs import lower_widths
-
-    return lower_widths(levels, tmp_path_factory.mktemp("widths"), stages=2)
+    return widths_runtime
 
 
 @pytest.mark.parametrize("residency", ["all", "active"])
@@ -64,9 +36,9 @@ def test_outputs_are_bit_equal_when_widths_go_down_and_up(
 def test_soak_counts_wrong_answers_when_programs_are_mixed_up(
     runtime: object, programs: tuple[LoweredProgram, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers = runtime._answers
+    answers = runtime.answers
     shifted = {"w100": "w50", "w50": "w100", "w25": "w25"}
-    monkeypatch.setattr(runtime, "_answers", lambda session, name, inputs: answers(session, shifted[name], inputs))
+    monkeypatch.setattr(runtime, "answers", lambda session, name, inputs: answers(session, shifted[name], inputs))
     found = runtime.soak(programs, residency="all", predictions=600, every_s=0.002)
     mixed = sum(count for name, count in found.by_configuration.items() if name != "w25")
     assert found.wrong == mixed > 0
