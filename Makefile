@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 EBB := $(BIN)/ebb
 OUT ?= build/digits
 
-.PHONY: demo test check format scoreboard bench vectors schemas lock clean
+.PHONY: demo runner test check format scoreboard bench vectors schemas lock clean
 
 # What is installed is stamped, so that a changed lock is installed again and an unchanged one costs nothing.
 $(VENV)/.core: locks/core.txt pyproject.toml tools/setup
@@ -17,8 +17,13 @@ $(VENV)/.dev: locks/dev.txt pyproject.toml tools/setup
 demo: $(VENV)/.core
 	@$(EBB) build pipeline/examples/digits.yaml --output $(OUT) --install $(OUT)/store --try 8
 
-## All tests but the slow ones.
+## Build the C++ runner (devices/runner) into build/runner.
+runner: $(VENV)/.dev
+	@tools/runner $(BIN)
+
+## All tests but the slow ones; where the C++ runner cannot be built, its tests are skipped and say so.
 test: $(VENV)/.dev
+	@tools/runner $(BIN) --optional
 	$(BIN)/python -m pytest
 
 ## Format, lint and types.
@@ -44,6 +49,7 @@ vectors schemas: $(VENV)/.dev
 	$(BIN)/python -m ebbtide.recipe.schema
 	$(BIN)/python -m ebbtide.bundle.schema
 	$(BIN)/python -m ebbtide.device.schema
+	$(BIN)/python -m ebbtide.profiling.schema
 	$(BIN)/python tests/vectors/generate.py
 
 ## Resolve the pins again (needs the package index; the locks name no index).

@@ -172,6 +172,8 @@ CODES: dict[str, str] = {
     "policy.parameters": "The policy's entries are out of order, or the number of tiers is not 1 to 4.",
     "policy.signal": "A signal has the wrong type, is out of range or is not known.",
     "policy.time": "Time runs backwards from one reading to the next.",
+    # runner, in C++
+    "runner.vectors": "A file of test vectors is missing or is not one of its kind.",
     # signals, of the runtime
     "signals.recording": "A recording of signals is missing, damaged, of another version, or out of order.",
     "signals.script": "The readings of a script of signals are out of order.",
@@ -212,6 +214,7 @@ _ADVICE = {
     "search": "Loosen the `tiers` section, or start from a better model.",
     "bundle": "Do not use this bundle: fetch it again from its source, or build it again.",
     "runtime": "Check the bundle with `ebb verify`, and the input against the manifest's `model.input`.",
+    "runner": "Write the vectors again with `make vectors`, and build the runner with `make runner`.",
     "policy": "The state is unchanged; correct what is handed over and go on.",
     "signals": "Read again, or leave the signal out: an absent signal demands nothing.",
     "simulation": "`ebb simulate --help` says what can be simulated.",

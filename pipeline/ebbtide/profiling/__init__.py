@@ -3,6 +3,7 @@
 from ebbtide.profiling.machine import MachineFacts, machine_facts
 from ebbtide.profiling.programs import PathTarget, Target, chain_inputs, measure, method_call, path_call, path_targets
 from ebbtide.profiling.record import Measurement, MeasurementRecord, PathMeasurement, parse_record
+from ebbtide.profiling.results import Results, parse_results
 from ebbtide.profiling.timing import (
     Comparison,
     Plan,
@@ -21,6 +22,7 @@ __all__ = [
     "PathMeasurement",
     "PathTarget",
     "Plan",
+    "Results",
     "Target",
     "Timing",
     "chain_inputs",
@@ -30,6 +32,7 @@ __all__ = [
     "measure",
     "method_call",
     "parse_record",
+    "parse_results",
     "path_call",
     "path_targets",
     "summarise",
