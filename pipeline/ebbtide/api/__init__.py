@@ -12,6 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ebbtide.api.adaptive import run_adaptive
+from ebbtide.api.choice import Chosen, choose
+from ebbtide.api.runner import bench_runner
+from ebbtide.api.simulate import Simulated, simulate
 from ebbtide.errors import EbbtideError
 from ebbtide.steps import Progress, silent
 
@@ -23,11 +27,15 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Checked",
+    "Chosen",
     "Inspected",
     "Prediction",
+    "Simulated",
     "bench",
+    "bench_runner",
     "build",
     "check",
+    "choose",
     "default_cache",
     "diff",
     "init",
@@ -36,6 +44,8 @@ __all__ = [
     "new_key",
     "public_key",
     "run",
+    "run_adaptive",
+    "simulate",
     "verify",
 ]
 
@@ -241,15 +251,17 @@ def diff(old: Path, new: Path) -> BundleDiff:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One input and what came out."""
+    """One input and what came out; `t_ms` is the time of the recorded signals before it, None without a recording."""
 
     name: str
     result: Result
     top: int
+    t_ms: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
-        return {"input": self.name, **self.result.to_json(top=self.top)}
+        when = {} if self.t_ms is None else {"t_ms": self.t_ms}
+        return {"input": self.name, **when, **self.result.to_json(top=self.top)}
 
 
 def run(
@@ -281,9 +293,16 @@ def bench(
 ) -> BenchReport:
     """Time every tier of a bundle here, on real inputs, interleaved."""
     from ebbtide.runtime import bench as run_bench
+
+    values = _bench_inputs(bundle, source)
+    with _session(bundle, trusted) as session:
+        return run_bench(session, values, rounds=repeats, progress=progress)
+
+
+def _bench_inputs(bundle: Path, source: Path | None) -> list[Any]:
+    """The inputs at a path, or those that a build left beside its bundles."""
     from ebbtide.runtime import load_inputs
 
-    # A build leaves samples beside its bundles.
     found = source or next((p for p in (bundle.parents[1] / "samples.npz",) if p.exists()), None)
     if found is None:
         raise EbbtideError(
@@ -292,9 +311,7 @@ def bench(
             expected="an image, a folder or an .npz",
             hint="Name some: ebb bench BUNDLE FOLDER",
         )
-    values = [value for _, value in load_inputs(found)]
-    with _session(bundle, trusted) as session:
-        return run_bench(session, values, rounds=repeats, progress=progress)
+    return [value for _, value in load_inputs(found)]
 
 
 @contextmanager

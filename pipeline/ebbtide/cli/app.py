@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +47,13 @@ MinimumSequence = Annotated[int, typer.Option("--minimum-sequence", min=0, help=
 Configuration = Annotated[
     str | None, typer.Option("--configuration", "-c", help="Configuration to run. [default: tier 0]")
 ]
+
+
+class BenchEngine(StrEnum):
+    """What `bench` measures with."""
+
+    python = "python"
+    runner = "runner"
 
 
 @app.callback(invoke_without_command=True)
@@ -168,6 +177,21 @@ def run(
     source: Annotated[Path, typer.Argument(help="An image, a folder of images, or an .npz with `images`.")],
     configuration: Configuration = None,
     top: Annotated[int, typer.Option("--top", min=1, help="How many labels to print.")] = 3,
+    adaptive: Annotated[
+        bool, typer.Option("--adaptive", help="Let heat and battery choose the tier: this machine's, or recorded ones.")
+    ] = False,
+    signals: Annotated[
+        Path | None,
+        typer.Option(
+            "--signals",
+            help="Adapt to a recording (JSON lines), one reading a prediction, in its own time; the inputs are taken "
+            "round and round until it ends. Implies --adaptive.",
+        ),
+    ] = None,
+    decisions: Annotated[
+        Path | None,
+        typer.Option("--decisions", help="Append a JSON line for every decision to this file. Implies --adaptive."),
+    ] = None,
     trusted: Trusted = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -177,10 +201,14 @@ def run(
         from ebbtide import api
         from ebbtide.cli import tables
 
-        results = api.run(
+        adaptive = adaptive or signals is not None or decisions is not None
+        predict = partial(api.run_adaptive, signals=signals, decisions=decisions) if adaptive else api.run
+        results = predict(
             bundle, source, configuration=configuration, top=top, trusted=trusted, progress=surface.progress
         )
-        surface.result({"predictions": [r.as_dict() for r in results]}, lambda: tables.predicted(results))
+        surface.result(
+            {"predictions": [r.as_dict() for r in results]}, lambda: tables.predicted(results, adaptive=adaptive)
+        )
 
 
 @app.command()
@@ -190,6 +218,12 @@ def bench(
         Path | None, typer.Argument(help="Real inputs as for `run`. [default: samples.npz beside the bundles]")
     ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, help="Passes over the inputs.")] = 20,
+    engine: Annotated[
+        BenchEngine, typer.Option("--engine", help="Python's session, or the C++ runner (`make runner`).")
+    ] = BenchEngine.python,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Also write the runner's raw times into this results file.")
+    ] = None,
     trusted: Trusted = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -199,6 +233,12 @@ def bench(
         from ebbtide import api
         from ebbtide.cli import tables
 
+        if engine is BenchEngine.runner:
+            measured = api.bench_runner(
+                bundle, source, repeats=repeats, trusted=trusted, output=output, progress=surface.progress
+            )
+            surface.result(measured.summary(), lambda: tables.measured(measured))
+            return
         found = api.bench(bundle, source, repeats=repeats, trusted=trusted, progress=surface.progress)
         surface.result(found.model_dump(mode="json"), lambda: tables.benched(found))
 
@@ -251,6 +291,70 @@ def diff(
 
         found = api.diff(old, new)
         surface.result(found.as_dict(), lambda: tables.compared(found))
+
+
+@app.command()
+def choose(
+    facts: Annotated[str, typer.Argument(help="A device's facts (JSON), or `host` for this machine.")],
+    bundles: Annotated[list[Path], typer.Argument(help="Folders of the bundles to choose from.", show_default=False)],
+    trusted: Trusted = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Choose a bundle and the tier to begin with for a device, as an application on it would."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        found = api.choose(facts, bundles, trusted=trusted)
+        surface.result(found.as_dict(), lambda: tables.chosen(found))
+
+
+@app.command()
+def simulate(
+    bundle: BundleFolder,
+    phone: Annotated[str, typer.Option("--phone", help="The phone to simulate.")] = "pixel-8",
+    ambient: Annotated[
+        str, typer.Option("--ambient", metavar="LOW..HIGH", help="Air in degrees Celsius, spread over the runs.")
+    ] = "20..32",
+    hours: Annotated[float, typer.Option("--hours", help="How long each run lasts, at most 48.")] = 2.0,
+    policies: Annotated[
+        list[str],
+        typer.Option(
+            "--policy",
+            help="largest, smallest, games, unreal, unity or ours; may be repeated. [default: all]",
+        ),
+    ] = [],  # noqa: B006 - typer copies defaults
+    runs: Annotated[int, typer.Option("--runs", help="How many runs, each with a seed of its own.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", help="Seed of the first run.")] = 0,
+    power: Annotated[
+        Path | None, typer.Option("--power", help="Assumptions about power and use (YAML). [default: those shipped]")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where the page goes. [default: build/simulations/NAME-DEVICE-PHONE]"),
+    ] = None,
+    as_json: AsJson = False,
+    quiet: Quiet = False,
+) -> None:
+    """Compare policies for a bundle on a simulated phone; nothing is measured. Writes a page with plots."""
+    with speaking(as_json=as_json, quiet=quiet) as surface:
+        from ebbtide import api
+        from ebbtide.cli import tables
+
+        found = api.simulate(
+            bundle,
+            phone=phone,
+            ambient=ambient,
+            hours=hours,
+            policies=policies,
+            runs=runs,
+            seed=seed,
+            power=power,
+            output=output,
+            progress=surface.progress,
+        )
+        surface.result(found.as_dict(), lambda: tables.simulated(found))
 
 
 @keys_app.command("new")

@@ -12,9 +12,10 @@ from rich.text import Text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ebbtide.api import Checked, Inspected, Prediction
+    from ebbtide.api import Checked, Chosen, Inspected, Prediction, Simulated
     from ebbtide.build.road import BuildResult
     from ebbtide.bundle import BundleDiff
+    from ebbtide.profiling import Results
     from ebbtide.runtime import BenchReport
 
 _PIPED_WIDTH = 250
@@ -91,17 +92,27 @@ def inspected(found: Inspected) -> None:
         print(f"Drawn in {found.svg}")
 
 
-def predicted(found: Sequence[Prediction]) -> None:
-    """One line an input."""
+def predicted(found: Sequence[Prediction], *, adaptive: bool = False) -> None:
+    """One line an input; of an adaptive session with the tier and why it was in force, and the time if recorded."""
     best = max((one.top for one in found), default=1)
-    table = _table("input", *(f"top {i + 1}" for i in range(best)), "left at", "time")
+    recorded = any(one.t_ms is not None for one in found)
+    why = (*(("at",) if recorded else ()), "tier", "reason") if adaptive else ()
+    table = _table("input", *why, *(f"top {i + 1}" for i in range(best)), "left at", "time")
     for one in found:
         result = one.result
         ranked = [f"{r.name} {100 * r.probability:.1f} %" for r in result.top(best)]
         ranked += [""] * (best - len(ranked))
         left_at = result.left_at.rpartition("/")[2]
-        _row(table, one.name, *ranked, left_at, f"{result.times.total_us:,.0f} us")
+        cells = {
+            "at": "" if one.t_ms is None else f"{one.t_ms / 1000:,.1f} s",
+            "tier": "-" if result.tier is None else result.tier,
+            "reason": result.reason,
+        }
+        shown = [cells[name] for name in why]
+        _row(table, one.name, *shown, *ranked, left_at, f"{result.times.total_us:,.0f} us")
     _console().print(table)
+    if adaptive:
+        return
     for reason in dict.fromkeys(f"{one.result.configuration}: {one.result.reason}" for one in found):
         print(f"configuration {reason}")
 
@@ -115,6 +126,36 @@ def benched(found: BenchReport) -> None:
         _row(table, name, *(f"{t:,.1f} us" for t in times))
     _console().print(table)
     print(f"{found.samples} inputs, {found.rounds} rounds, {found.engine}, {found.machine.cpu_model}")
+
+
+def measured(found: Results) -> None:
+    """One line a configuration, then the switches, as the C++ runner measured them."""
+    from ebbtide.profiling.results import percentile_us
+
+    table = _table("configuration", "p50", "p90", "p99", "spread", "load", "first", "peak")
+    for one in found.configurations:
+        load, first = (percentile_us([times], 50) for times in (one.load_ns, one.first_prediction_ns))
+        times = (one.timing.p50_us, one.timing.p90_us, one.p99_us, one.timing.iqr_us)
+        name = one.id if one.tier is None else f"tier {one.tier} ({one.id})"
+        peak = "-" if one.peak_bytes is None else f"{one.peak_bytes / 2**20:,.1f} MiB"
+        _row(table, name, *(f"{t:,.1f} us" for t in times), f"{load / 1000:,.1f} ms", f"{first:,.1f} us", peak)
+    _console().print(table)
+    if found.switches:
+        table = _table("switch", "programs", "p50", "first prediction")
+        for turn in found.switches:
+            medians = (percentile_us([series], 50) for series in (turn.switch_ns, turn.first_prediction_ns))
+            programs = "loaded" if turn.residency == "all" else "loaded anew"
+            _row(table, f"{turn.before} to {turn.after}", programs, *(f"{t:,.1f} us" for t in medians))
+        _console().print(table)
+    for one in found.configurations:
+        if one.invalid:
+            print(f"invalid  {one.id}: times drifted by more than 10 % from the first rounds to the last")
+    protocol, device = found.protocol, found.device
+    threads = "one thread" if protocol.threads == 1 else f"{protocol.threads} threads"
+    print(
+        f"{protocol.samples} inputs, {protocol.rounds} rounds, {threads}, "
+        f"C++ {found.runtime.engine} {found.runtime.version}, {device.cpu_model}"
+    )
 
 
 def compared(found: BundleDiff) -> None:
@@ -133,3 +174,37 @@ def compared(found: BundleDiff) -> None:
         _row(table, file.path, file.state, f"{file.size_bytes:,}")
     _console().print(table)
     print(f"{found.new_bytes:,} bytes are new; {found.new_xz_bytes:,} travel as xz ({found.full_xz_bytes:,} in full)")
+
+
+def chosen(found: Chosen) -> None:
+    """The bundle, where to begin, why, and why not the others."""
+    choice = found.choice
+    candidate = found.candidates[choice.candidate]
+    for label, value in (
+        ("bundle", str(found.bundles[choice.candidate])),
+        ("is", f"{candidate.name} {candidate.sequence} for {candidate.profile}"),
+        ("begin with", f"tier {choice.tier}, {choice.width}"),
+        ("allowed", f"tiers {choice.minimum_tier} to {choice.maximum_tier}, up to {choice.widest}"),
+        ("group", choice.group or "none"),
+        ("reason", f"{choice.reason}: {found.because}"),
+    ):
+        print(f"{label:<12}{value}")
+    for path, why in zip(found.bundles, found.left_out, strict=True):
+        if why:
+            print(f"not {path}: it {why}")
+
+
+def simulated(found: Simulated) -> None:
+    """One line a policy."""
+    record = found.record
+    table = _table("policy", "quality", "throttled", "changes/h", "(most)", record.thresholds[0][0] + "+", "energy")
+    for row in record.policies:
+        shares = (row.quality, row.throttled, row.light)
+        quality, throttled, light = (f"{100 * one.mean:.1f} %" for one in shares)
+        changes = row.changes_per_h
+        energy = f"{row.energy_wh.mean:.2f} Wh"
+        _row(table, row.title, quality, throttled, f"{changes.mean:.1f}", f"{changes.greatest:.1f}", light, energy)
+    _console().print(table)
+    print(f"{record.phone_title}, {len(record.seeds)} runs of {record.hours:g} h: {record.label}")
+    print(f"latency  {record.tiers[0].latency_from}; power assumed")
+    print(f"page     {found.page}")

@@ -16,7 +16,8 @@ CLASSES_SHOWN = 24
 
 
 @cache
-def _templates() -> Environment:
+def templates() -> Environment:
+    """The environment that pages are made in; everything that comes from a record is escaped."""
     # Names of classes and files come from the user's data: everything is escaped, only our own SVG is not.
     found = Environment(
         loader=PackageLoader("ebbtide.report", "."),
@@ -52,12 +53,12 @@ def _sentence(text: str) -> str:
 
 def render_html(record: BuildRecord) -> str:
     """The whole page as text, to be written as UTF-8."""
-    return _templates().get_template("page.html.j2").render(_view(record))
+    return templates().get_template("page.html.j2").render(_view(record))
 
 
 def render_picture(record: BuildRecord) -> str:
     """The first picture, accuracy against MACs, as an SVG that stands alone (for a README)."""
-    style = _templates().get_template("picture.css.j2").render()
+    style = templates().get_template("picture.css.j2").render()
     return plots.accuracy_against_macs(record, style=style, legend=True) + "\n"
 
 

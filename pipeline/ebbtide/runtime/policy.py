@@ -260,7 +260,7 @@ class Policy:
                 self._below_since_ms = None
         self._last_ms = now
         demand, signal = self._demand(signals)
-        reason = self._move(min(demand, self._highest), signal, now)
+        reason = self._move(demand if demand < self._highest else self._highest, signal, now)
         return Decision(self._tier, reason, signal, self._limits, signals)
 
     def _demand(self, signals: Signals) -> tuple[int, str]:
@@ -331,26 +331,32 @@ def _entries(enter: tuple[int, ...], light: int | None, moderate: int | None) ->
     if light is None and moderate is None:
         return enter
     first, second, third = enter
+    # Comparisons, where `min` would call a function: this runs at every step.
     if light is not None:
-        first, second = min(first, light - LIGHT_MARGIN_MH), min(second, light)
-    if moderate is not None:
-        third = min(third, moderate)
+        if light - LIGHT_MARGIN_MH < first:
+            first = light - LIGHT_MARGIN_MH
+        if light < second:
+            second = light
+    if moderate is not None and moderate < third:
+        third = moderate
     return first, second, third
 
 
 def _latched(before: int, value: int, enter: tuple[int, ...], hysteresis: int) -> int:
     """The highest level that a value enters, or that it was in before and does not leave."""
-    demand = 0
-    for level, limit in enumerate(enter):
-        if value >= limit or (before > level and value >= limit - hysteresis):
-            demand = level + 1
-    return demand
+    first, second, third = enter
+    if value >= third or (before > 2 and value >= third - hysteresis):
+        return 3
+    if value >= second or (before > 1 and value >= second - hysteresis):
+        return 2
+    return 1 if value >= first or (before > 0 and value >= first - hysteresis) else 0
 
 
 def _latched_low(before: int, value: int, enter: tuple[int, ...], hysteresis: int) -> int:
     """The same where less is worse; a level is left at the entry plus the hysteresis."""
-    demand = 0
-    for level, limit in enumerate(enter):
-        if value <= limit or (before > level and value < limit + hysteresis):
-            demand = level + 1
-    return demand
+    first, second, third = enter
+    if value <= third or (before > 2 and value < third + hysteresis):
+        return 3
+    if value <= second or (before > 1 and value < second + hysteresis):
+        return 2
+    return 1 if value <= first or (before > 0 and value < first + hysteresis) else 0

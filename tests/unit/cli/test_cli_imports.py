@@ -28,7 +28,20 @@ def run(*arguments: str) -> str:
 def test_help_imports_nothing_heavy() -> None:
     said = run("--help")
     assert "heavy: [] status: 0" in said
-    for command in ("init", "check", "inspect", "build", "run", "bench", "verify", "install", "diff", "choose", "simulate", "keys"):
+    for command in (
+        "init",
+        "check",
+        "inspect",
+        "build",
+        "run",
+        "bench",
+        "verify",
+        "install",
+        "diff",
+        "choose",
+        "simulate",
+        "keys",
+    ):
         assert command in said
 
 
