@@ -65,7 +65,10 @@ def test_rebuild_does_nothing_and_gives_equal_bytes(ebb: Ebb, built: BuiltOnce) 
 def test_changed_threshold_setting_redoes_no_training_and_no_lowering(
     ebb: Ebb, built: BuiltOnce, tmp_path: Path
 ) -> None:
-    said = ebb.json(*build_arguments(tmp_path / "out", "--set", "tiers.max_drop_points=3", cache=built.cache))
+    settings = ["--set", "tiers.max_drop_points=3", "--set", "policy.up_hold_ms=30000"]
+    said = ebb.json(*build_arguments(tmp_path / "out", *settings, cache=built.cache))
+    manifest = json.loads((tmp_path / "out" / "bundles" / "host" / "manifest.json").read_bytes())
+    assert (manifest["policy"]["up_hold_ms"], manifest["policy"]["stale_ms"]) == (30_000, 15_000)
     done = {step["step"] for step in said["record"]["timings"] if not step["reused"]}
     assert not done & {"data", "model", "features", "exit", "records", "stages"}
     assert "table" in done

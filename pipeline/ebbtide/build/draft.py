@@ -59,7 +59,15 @@ def draft_bundle(
         latencies: p50 and p90 in microseconds by configuration, measured on this profile's device.
         with_reference: add the one-method program and a configuration for it.
     """
-    from ebbtide.bundle import BundleDraft, ConfigurationEntry, DeviceEntry, ModelEntry, PathStep, RuntimeEntry
+    from ebbtide.bundle import (
+        BundleDraft,
+        ConfigurationEntry,
+        DeviceEntry,
+        ModelEntry,
+        PathStep,
+        PolicyEntry,
+        RuntimeEntry,
+    )
 
     recipe, facts = programs.project.recipe, programs.universal.facts
     selected = programs.universal.samples("select")
@@ -96,6 +104,7 @@ def draft_bundle(
         programs=tuple(_program(program, width) for program, width in included),
         configurations=tuple(configurations),
         tiers=table.tiers,
+        policy=PolicyEntry.model_validate(recipe.policy.model_dump()),
     )
     return draft, {file_of(program): program.file for program, _ in included}
 

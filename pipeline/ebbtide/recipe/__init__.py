@@ -13,6 +13,7 @@ from ebbtide.recipe.models import (
     TiersSection,
     TrainingSection,
 )
+from ebbtide.recipe.policy import PolicySection
 from ebbtide.recipe.sources import DataSection, IdxSection, InputSection, ModelSection, SplitSection, TorchvisionData
 from ebbtide.recipe.stable import canonical_json, step_inputs
 from ebbtide.recipe.template import init_text
@@ -27,6 +28,7 @@ __all__ = [
     "IdxSection",
     "InputSection",
     "ModelSection",
+    "PolicySection",
     "Recipe",
     "SignSection",
     "SplitSection",

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ebbtide.recipe.base import FilePath, Section, Seed, SharedSeed, absent, conflict
+from ebbtide.recipe.policy import PolicySection
 from ebbtide.recipe.sources import DataSection, ModelSection, with_seed
 from ebbtide.recipe.widths import Widths
 
@@ -217,6 +218,9 @@ class Recipe(Section):
     )
     tiers: Tiers = Field(
         default_factory=TiersSection, description="Configurations to switch between: auto, 1 to 4, or a section"
+    )
+    policy: PolicySection = Field(
+        default_factory=PolicySection, description="When a phone changes its tier: the numbers of the rule"
     )
     sign: SignSection | None = Field(
         default=None, description="The key that signs the bundles; left out: a development key of this machine"
