@@ -63,17 +63,12 @@ class Residency:
             for program in programs:
                 if program not in self._loaded and program not in made:
                     made[program] = self._engine.load(self._source.path_of(_file_of(self._entries[program])))
-                    self._run_on_zeros(made[program], self._entries[program], self._warm_up)
+                    self._warm(made[program], self._entries[program])
         except BaseException:
             for loaded in made.values():
                 loaded.close()
             raise
         self._loaded |= made
-
-    def warm(self, programs: Iterable[str]) -> None:
-        """Run each method of loaded programs once on zeros, so that what they read lies in the caches."""
-        for program in programs:
-            self._run_on_zeros(self._loaded[program], self._entries[program], 1)
 
     def keep_only(self, programs: Iterable[str]) -> None:
         """Close every program that is not in `programs`; nothing may be running in them."""
@@ -81,11 +76,10 @@ class Residency:
         for program in [name for name in self._loaded if name not in kept]:
             self._loaded.pop(program).close()
 
-    @staticmethod
-    def _run_on_zeros(loaded: Loaded, entry: ProgramEntry, times: int) -> None:
+    def _warm(self, loaded: Loaded, entry: ProgramEntry) -> None:
         for method in entry.methods:
             zeros = np.zeros(method.inputs[0].shape, dtype=np.float32)
-            for _ in range(times):
+            for _ in range(self._warm_up):
                 loaded.run(method.name, zeros)
 
 

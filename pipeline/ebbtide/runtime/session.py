@@ -66,9 +66,6 @@ class Session:
             swap of pointers; ``active`` keeps the programs of one configuration, and of two only while it switches.
         minimum_accuracy: a floor, 0 to 1, on what a configuration promises; tiers below it are clamped, see `Tiers`.
         warm_up: how often each method is run on zeros after its program was loaded, >= 0.
-        warm_switch: run the methods of a resident program once on zeros before it comes into force, in the thread that
-            switches. Its weights are then in the caches, and the first prediction after the switch takes no longer than
-            the next; the switch takes as long as one inference more. False leaves a switch the swap of a reference.
 
     Raises:
         EbbtideError: ``runtime.configuration``, ``runtime.below_floor``, ``runtime.floor``, ``runtime.engine`` or
@@ -84,7 +81,6 @@ class Session:
         residency: Literal["all", "active"] = "all",
         minimum_accuracy: float | None = None,
         warm_up: int = 1,
-        warm_switch: bool = True,
     ) -> None:
         check_engine(source.manifest.runtime, engine)
         self._manifest = source.manifest
@@ -94,7 +90,6 @@ class Session:
         self._outside = self._manifest.model.outside
         self._residency: Literal["all", "active"] = residency
         self._programs = Residency(source, engine, warm_up)
-        self._warm_switch = warm_switch
         self._bound_before: dict[str, Configuration] = {}
         self._tiers = Tiers(self._manifest, minimum_accuracy)
         self._switching = threading.Lock()
@@ -347,11 +342,7 @@ class Session:
         if entry.id == self._lease.configuration.id:
             configuration = replace(self._lease.configuration, reason=reason)
         else:
-            # What was just loaded was warmed up, and what is running is warm.
-            cold = self._programs.loaded.keys() - set(self._lease.configuration.programs)
             configuration = self._bound(entry, reason)
-            if self._warm_switch:
-                self._programs.warm(name for name in configuration.programs if name in cold)
         with self._lock:
             self._lease = lease = _Lease(configuration)
             closes = self._residency == "active" and not self._programs.loaded.keys() <= set(configuration.programs)

@@ -143,35 +143,3 @@ def test_switch_waits_for_no_prediction_when_it_keeps_the_programs(engine: SlowE
         assert session.predict(ONE).configuration == "sure"
         assert pinned.id == "full"
     assert (engine.open, engine.loads) == (["w100"], 1)
-
-
-def test_switch_warms_the_program_that_comes_into_force_and_no_other() -> None:
-    engine = CountingEngine(all_modules())
-    with open_session(engine, residency="all") as opened:
-        engine.runs.clear()
-        opened.switch("sure")
-        assert engine.runs == [], "the same program is running already"
-        opened.switch("small")
-        assert {program for program, _ in engine.runs} == {"w50"}
-        methods = [method for _, method in engine.runs]
-        assert sorted(methods) == sorted(set(methods)), "each method once"
-        engine.runs.clear()
-        opened.switch("small", reason="again")
-        assert engine.runs == []
-
-
-def test_switch_runs_nothing_when_it_is_not_to_warm() -> None:
-    engine = CountingEngine(all_modules())
-    with open_session(engine, residency="all", warm_switch=False) as opened:
-        engine.runs.clear()
-        opened.switch("small")
-        assert engine.runs == []
-
-
-def test_loaded_program_is_not_warmed_twice_when_a_switch_loads_it() -> None:
-    engine = CountingEngine(all_modules())
-    with open_session(engine, residency="active", warm_up=1) as opened:
-        engine.runs.clear()
-        opened.switch("small")
-        methods = [method for _, method in engine.runs]
-        assert sorted(methods) == sorted(set(methods))
