@@ -39,9 +39,7 @@ def needs(ids: str, wanted: set[str], key: Any) -> list[str]:
 
 def note(figure: str, value: float, *, key: Any, digits: int = 4, **facts: Any) -> None:
     found = FILE.record(figure, value=round(value, digits), command=f"{COMMAND} {figure}", key=[figure, key], **facts)
-    goal = facts.get("goal")
-    judged = "" if goal is None else f" (goal {goal}, {'met' if found.is_met else 'NOT met'})"
-    print(f"{figure}: {found.value} {found.unit}{judged}", flush=True)
+    print(found.told, flush=True)
 
 
 def cpp_digest() -> str:

@@ -119,6 +119,12 @@ class Figure(BaseModel):
         """Whether the goal is met; None without a goal."""
         return None if self.goal is None else Goal.parse(self.goal).is_met_by(self.value)
 
+    @property
+    def told(self) -> str:
+        """One line about it, for whoever watches a benchmark run."""
+        judged = "" if self.goal is None else f" (goal {self.goal}, {'met' if self.is_met else 'NOT met'})"
+        return f"{self.id}: {self.value} {self.unit}{judged}"
+
 
 class Figures(BaseModel):
     """One results file."""

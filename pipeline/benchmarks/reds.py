@@ -71,9 +71,7 @@ def note(figure: str, value: float, *, key: Any, **facts: Any) -> None:
     if FILE.has(figure, key):
         return
     found = FILE.record(figure, value=value, command=f"{COMMAND} {figure}", key=key, **facts)
-    goal = facts.get("goal")
-    judged = "" if goal is None else f" (goal {goal}, {'met' if found.is_met else 'NOT met'})"
-    print(f"{figure}: {found.value} {found.unit}{judged}", flush=True)
+    print(found.told, flush=True)
 
 
 # Table T6: widths that the published search found, and what they cost; (level, widths, nominal %, slack, true %).

@@ -59,8 +59,7 @@ def note(
         command=f"{COMMAND} {figure}",
         key=key(figure),
     )
-    judged = "" if goal is None else f" (goal {goal}, {'met' if found.is_met else 'NOT met'})"
-    print(f"{figure}: {found.value} {unit}{judged}", flush=True)
+    print(found.told, flush=True)
 
 
 def demo_table(out: Path) -> None:

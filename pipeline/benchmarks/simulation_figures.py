@@ -55,7 +55,7 @@ def measure(file: FigureFile, command: str, wanted: set[str] | None = None, *, t
     timed = [twelve_runs() for _ in range(turns if "simulate_s" in missing else 1)]
     if "simulate_s" in missing:
         seconds = sorted(took for _, took in timed)
-        file.record(
+        found = file.record(
             "simulate_s",
             value=round(seconds[len(seconds) // 2], 3),
             spread=(round(seconds[0], 3), round(seconds[-1], 3)),
@@ -65,13 +65,15 @@ def measure(file: FigureFile, command: str, wanted: set[str] | None = None, *, t
             command=f"{command} simulate_s",
             key=key("simulate_s"),
         )
+        print(found.told, flush=True)
     rows = {row.name: row for row in policy_rows(timed[0][0])}
     for name, fields in _of_policies(rows).items():
         if name in missing:
             about = (
                 f"{fields.pop('about')}, 12 runs of {HOURS:g} h in air of {AIR_C[0]:g} to {AIR_C[1]:g} degrees; {LABEL}"
             )
-            file.record(name, about=about, seeds=JUDGING, command=f"{command} {name}", key=key(name), **fields)
+            found = file.record(name, about=about, seeds=JUDGING, command=f"{command} {name}", key=key(name), **fields)
+            print(found.told, flush=True)
 
 
 def _of_policies(rows: dict[str, PolicyRow]) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Write traces.json, random.json and schema.json: ``python tests/vectors/policy/generate.py``.
+"""Makes traces.json, random.json and schema.json.
 
 README.md beside this file says what the fields mean.
 """
@@ -21,7 +21,6 @@ from policy_walks import walks
 
 from ebbtide.bundle import DEFAULT_POLICY
 
-HERE = Path(__file__).resolve().parent
 BY_HAND = (ordinary, headroom, batteries, floors, times, together, limits, refusals)
 
 
@@ -48,8 +47,3 @@ def files() -> dict[str, bytes]:
         "random.json": text(list(walks())),
         "schema.json": (json.dumps(schema(), indent=1) + "\n").encode(),
     }
-
-
-if __name__ == "__main__":
-    for name, content in files().items():
-        (HERE / name).write_bytes(content)
