@@ -162,9 +162,11 @@ def jointly(run: Run, data: Dataset, scratch: Path) -> tuple[list[tuple[Level, G
 
 def alone(run: Run, data: Dataset, scratch: Path) -> tuple[list[tuple[Level, Graph]], list[Any]]:
     """Each level by itself, from nothing, at the widths that the search by importance found for this seed."""
-    searched = Run(run.network, run.levels, "importance", run.seed).result()
+    # Tuning comes after the search, so both methods find the same widths for a seed.
+    runs = (Run(run.network, run.levels, method, run.seed).result() for method in ("importance", "best"))
+    searched = next((found for found in runs if found is not None), None)
     if searched is None:
-        raise SystemExit(f"{run.name} takes its widths from the run by importance, which has not ended")
+        raise SystemExit(f"{run.name} takes its widths from a run by importance, and none has ended")
     network = NETWORKS[run.network]
     trained, epochs = [], []
     for facts in searched["levels"]:
