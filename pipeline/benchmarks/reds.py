@@ -36,17 +36,15 @@ SEEDS = (0, 1, 2)
 CONTROLS = ("uniform", "magnitude", "random")
 # The same schedule, batch norm per level and distillation for each; see reds_training.BEST.
 COMPARED = ("best", *(f"best{control}" for control in CONTROLS))
+# The columns of a grid of figures, see scoreboard.py.
+TABLE = {"best": "importance", **{f"best{control}": control for control in CONTROLS}, "alone": "trained_alone"}
 # What the comparison needs first; the rest follows in this order, as long as somebody lets it run.
 MINIMAL = [f"fashion_4_{method}_{seed}" for seed in SEEDS for method in COMPARED]
 FURTHER = [
     *(f"fashion_4_{method}_{seed}" for seed in SEEDS for method in ("importance", "private", "uniform")),
     *(f"fashion_4_{method}_0" for method in ("distill", "sandwich", "saliency", "ordereduniform")),
     "fashion_10_best_0",
-    *(
-        f"{network}_4_{method}_0"
-        for network in ("cifar100", "cifar10")
-        for method in ("importance", *CONTROLS, "alone")
-    ),
+    *(f"{network}_4_{method}_0" for network in ("cifar100", "cifar10") for method in (*COMPARED, "alone")),
 ]
 # What the form of the tuning gives, with importance and exact search unless the name says otherwise.
 FORMS = {
@@ -262,9 +260,9 @@ def accuracies() -> None:
     for percent in range(10, 101, 10):
         accuracy(f"fmnist_ten_{percent}", "fashion", 10, "best", percent)
     for network in ("cifar100", "cifar10"):
-        for method in ("importance", *CONTROLS, "alone"):
+        for method in (*COMPARED, "alone"):
             for percent in GOALS:
-                accuracy(f"{network}_{percent}_{method}", network, 4, method, percent)
+                accuracy(f"{network}_{percent}__{TABLE[method]}", network, 4, method, percent)
 
 
 def run_all(names: Sequence[str], scratch: Path, *, jobs: int, ended: Callable[[], None]) -> None:

@@ -109,7 +109,9 @@ def test_choices_are_canonical_json() -> None:
     assert choices == FrozenChoices.of(json.loads(choices.text))
 
 
-@pytest.mark.parametrize("choices", [{}, {"a": math.nan}, {"a": object()}, {"a": b"x"}], ids=str)
+@pytest.mark.parametrize(
+    "choices", [{}, {"a": math.nan}, {"a": object()}, {"a": b"x"}], ids=["empty", "nan", "object", "bytes"]
+)
 def test_choices_are_refused_when_empty_or_not_json(choices: Any) -> None:
     with pytest.raises(EbbtideError) as caught:
         FrozenChoices.of(choices)

@@ -105,9 +105,7 @@ def write_npy(path: Path) -> None:
         np.save(stream, np.zeros((2, 8, 8)))
 
 
-@pytest.mark.parametrize(
-    "write", [write_pickle, write_two, write_flat, write_empty, write_noise, write_cut, write_npy], ids=str
-)
+@pytest.mark.parametrize("write", [write_pickle, write_two, write_flat, write_empty, write_noise, write_cut, write_npy])
 def test_archive_is_refused_with_its_name_when_it_is_not_one_of_inputs(tmp_path: Path, write: object) -> None:
     path = tmp_path / "bad.npz"
     write(path)
