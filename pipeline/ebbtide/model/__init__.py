@@ -8,6 +8,7 @@ from ebbtide.model.defaults import input_defaults
 from ebbtide.model.graph import Graph, set_training
 from ebbtide.model.head import restrict_head
 from ebbtide.model.load import load_model
+from ebbtide.model.loss import Distillation, class_loss
 from ebbtide.model.metric import Metric, chance_warning, evaluate, metric_value, predict
 from ebbtide.model.stages import StagedGraph, split
 from ebbtide.model.training import Epoch, History, train, training_device
@@ -16,6 +17,7 @@ __all__ = [
     "Cost",
     "Coupling",
     "CutPoint",
+    "Distillation",
     "Epoch",
     "Graph",
     "Group",
@@ -29,6 +31,7 @@ __all__ = [
     "capture",
     "chance_warning",
     "choose_cuts",
+    "class_loss",
     "cost",
     "coupling_groups",
     "cut_points",

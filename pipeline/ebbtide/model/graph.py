@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,6 +89,14 @@ class Graph:
         """Parameters and buffers by their names in the source module; detached, not copied."""
         return {name: tensor.detach() for name, tensor in self.module.state_dict().items()}
 
+    def digest(self) -> str:
+        """SHA-256 (hex) over the names, types, shapes and bytes of all parameters and buffers."""
+        digest = hashlib.sha256()
+        for name, tensor in sorted(self.state().items()):
+            digest.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+            digest.update(tensor.cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+        return digest.hexdigest()
+
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
         """Copy tensors into the parameters and buffers.
 
@@ -107,8 +116,9 @@ class Graph:
 
     def to(self, device: str | torch.device) -> Graph:
         """Move parameters, buffers and the places where the graph makes tensors to a device, in place."""
-        move(self.module, torch.device(device))
-        self.refresh()
+        if self.device != torch.device(device):
+            move(self.module, torch.device(device))
+            self.refresh()
         return self
 
 

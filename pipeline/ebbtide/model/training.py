@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-import torch.nn.functional as F
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model.graph import Graph
+from ebbtide.model.loss import Distillation, class_loss
 from ebbtide.model.metric import Metric, evaluate
 from ebbtide.model.progress_file import TrainingFile
 from ebbtide.steps import Progress, digest_json, silent
@@ -142,6 +142,7 @@ def train(
     *,
     settings: TrainingSection,
     metric: Metric,
+    distillation: Distillation | None = None,
     checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> History:
@@ -153,6 +154,7 @@ def train(
         select: samples that the metric is shown on after each epoch; nothing is chosen by it.
         settings: the recipe's ``training``.
         metric: what to show.
+        distillation: a teacher that it learns from beside the labels; None leaves the labels alone.
         checkpoint: file that is written after each epoch and continued from; None keeps none.
         progress: a task of batches, with loss, metric and seconds to go.
 
@@ -160,42 +162,57 @@ def train(
         EbbtideError: ``model.training_diverged`` or ``model.training_device``.
     """
     return fit(
-        _Single(graph, settings),
+        Single(graph, settings, distillation),
         train,
         select,
         settings=settings,
         metric=metric,
+        identity={"distillation": distillation.to_json()} if distillation else None,
         checkpoint=checkpoint,
         progress=progress,
     )
 
 
-class _Single:
-    """A graph that learns labels by itself."""
+class Single:
+    """A graph that learns labels by itself, or with a teacher, as what `fit` trains.
 
-    def __init__(self, graph: Graph, settings: TrainingSection) -> None:
+    Args:
+        graph: trained in place.
+        settings: their precision and label smoothing.
+        distillation: the teacher, if there is one.
+    """
+
+    def __init__(self, graph: Graph, settings: TrainingSection, distillation: Distillation | None = None) -> None:
         self.graph = graph
         self._settings = settings
+        self._distillation = distillation
 
     def state(self) -> dict[str, torch.Tensor]:
+        """The graph's tensors."""
         return self.graph.state()
 
     def load(self, state: Mapping[str, torch.Tensor]) -> None:
+        """Copy back what `state` gave."""
         self.graph.load(state)
 
     def begin(self) -> None:
+        """Switch to training."""
         self.graph.train()
         self._device = self.graph.device
         self._precision = training_precision(self._settings.precision, self._device)
 
     def accumulate(self, x: torch.Tensor, y: torch.Tensor, *, epoch: int, step: int) -> torch.Tensor:
+        """Set the gradients for one batch."""
         with computing_in(self._precision, self._device):
-            logits = self.graph(x)
-        loss = F.cross_entropy(logits.float(), y, label_smoothing=self._settings.label_smoothing)
+            logits = self.graph(x).float()
+            loss = class_loss(
+                logits, y, label_smoothing=self._settings.label_smoothing, distillation=self._distillation, x=x
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
     def scores(self, select: Split, metric: Metric) -> tuple[float, dict[str, float]]:
+        """The metric on a split."""
         return evaluate(self.graph, select, metric=metric), {}
 
 
@@ -208,6 +225,7 @@ def fit(
     metric: Metric,
     label: str = "train",
     identity: Mapping[str, Any] | None = None,
+    views: int | None = None,
     checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> History:
@@ -226,6 +244,8 @@ def fit(
         metric: what to show.
         label: the name of the progress task.
         identity: JSON values that the run depends on beside settings, samples and shapes.
+        views: after so many epochs the same batches with the same random changes come again, so that a teacher's
+            answers to them can be kept; None draws new ones for every epoch.
         checkpoint: file that is written after each epoch and continued from; None keeps none.
         progress: a task of batches, with loss, metric and seconds to go.
 
@@ -243,7 +263,8 @@ def fit(
         "state": {name: list(tensor.shape) for name, tensor in trainee.state().items()},
         "device": device.type,
     }
-    file = TrainingFile(checkpoint, digest_json(facts | dict(identity or {}))) if checkpoint else None
+    repeated = {"views": views} if views else {}
+    file = TrainingFile(checkpoint, digest_json({**facts, **repeated, **(identity or {})})) if checkpoint else None
     epochs = [Epoch(**epoch) for epoch in file.restore(trainee, optimizer, progress=progress)] if file else []
     resumed_from = len(epochs)
     augmentation = Augmentation.from_section(settings.augmentation, seed=settings.seed)
@@ -259,7 +280,9 @@ def fit(
             seen = 0
             trainee.begin()
             batches = train.batches(
-                settings.batch_size, shuffle_seed=epoch_seed(settings.seed, number), augmentation=augmentation
+                settings.batch_size,
+                shuffle_seed=epoch_seed(settings.seed, number % views if views else number),
+                augmentation=augmentation,
             )
             for step, (x, y) in enumerate(batches):
                 if len(x) > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Literal
@@ -50,6 +51,31 @@ def search(
     return _Levels(problem, tables, scale, checked, progress).find(order)
 
 
+def reason_against(problem: Problem, budget: float) -> str | None:
+    """Why no widths meet one budget, or None where some do. Nothing is searched but the cheapest widths.
+
+    Args:
+        problem: values and costs of the groups' widths.
+        budget: what the widths may cost.
+
+    Raises:
+        EbbtideError: ``nesting.budgets`` if the budget is not positive and at most the full cost.
+    """
+    (budget,) = check_budgets(problem, [budget])
+    reason = limit_alone(problem)
+    if reason is not None:
+        return reason
+    tables, scale = tables_of(problem)
+    return _Levels(problem, tables, scale, (budget,), silent).reason_against(budget)
+
+
+def least_cost(problem: Problem) -> float:
+    """What the cheapest widths that keep all limits cost; infinite where none do."""
+    tables, _ = tables_of(problem)
+    cheapest = Solver(tables).cheapest([np.arange(size) for size in tables.sizes])
+    return math.inf if cheapest is None else problem.cost(cheapest)
+
+
 class _Levels:
     def __init__(
         self, problem: Problem, tables: Tables, scale: Scale, budgets: tuple[float, ...], progress: Progress
@@ -68,6 +94,14 @@ class _Levels:
                 task.advance(len(self.budgets))
                 return found
             return self._one_by_one(order, task)
+
+    def reason_against(self, budget: float) -> str | None:
+        """Why no widths meet a budget; None where the cheapest do."""
+        kept = self._between(None, None)
+        cheapest = self.solver.cheapest(kept)
+        if cheapest is not None and int(self.tables.cost(cheapest)[0]) <= self.scale.budget(budget):
+            return None
+        return self._reason(budget, kept)
 
     def _one_by_one(self, order: Order, task: Task) -> Found:
         levels: list[Solution | Infeasible] = []

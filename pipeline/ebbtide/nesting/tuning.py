@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model import History, Metric, chance_warning, evaluate, set_training, training_device
 from ebbtide.model.coupling import Slices, narrow, parameters_of
+from ebbtide.model.loss import blended_loss
 from ebbtide.model.training import batch_on, computing_in, epoch_seed, fit, place, training_precision
 from ebbtide.nesting.batch_norm import (
     Fold,
@@ -108,6 +108,7 @@ def tune(
     settings: TrainingSection,
     options: TuningOptions = TuningOptions(),
     metric: Metric,
+    kept: Mapping[str, torch.Tensor] | None = None,
     checkpoint: Path | None = None,
     progress: Progress = silent,
 ) -> History:
@@ -127,6 +128,7 @@ def tune(
         settings: optimiser, schedule, precision, seed and device.
         options: what else.
         metric: what to show.
+        kept: by parameter, bool of its shape: which weights learn; the others must be zero and stay so. All where None.
         checkpoint: file that is written after each epoch and continued from; None keeps none.
         progress: a task of batches, with loss, each level's metric and seconds to go.
 
@@ -145,7 +147,7 @@ def tune(
         )
     device = training_device(settings.device)
     place(nested.graph, device)
-    joint = _Joint(nested, settings, options)
+    joint = _Joint(nested, settings, options, kept or {})
     identity = {
         "options": asdict(options),
         "norm": nested.norm,
@@ -196,7 +198,9 @@ class _Program:
 class _Joint:
     """All levels of a network, as what `fit` trains."""
 
-    def __init__(self, nested: Nested, settings: TrainingSection, options: TuningOptions) -> None:
+    def __init__(
+        self, nested: Nested, settings: TrainingSection, options: TuningOptions, kept: Mapping[str, torch.Tensor]
+    ) -> None:
         self.graph = nested.graph
         self._nested = nested
         self._settings = settings
@@ -208,6 +212,7 @@ class _Joint:
         self._weights = loss_weights(nested, options.weights)
         self._device = nested.graph.device
         self._precision = training_precision(settings.precision, self._device)
+        self._gone = {name: ~mask.to(self._device) for name, mask in kept.items()}
         if not self._shared:
             self._begin_statistics()
 
@@ -261,7 +266,16 @@ class _Joint:
                 teacher = logits.detach()
         reached = [name for name in computed if whole[name].grad is not None]
         torch.autograd.backward([computed[name] for name in reached], [whole[name].grad for name in reached])
+        self._hold()
         return total
+
+    def _hold(self) -> None:
+        """Weights that do not count get no gradient: from zero neither momentum nor decay moves them."""
+        parameters = dict(self.graph.module.named_parameters()) if self._gone else {}
+        for name, gone in self._gone.items():
+            gradient = parameters[name].grad
+            if gradient is not None:
+                gradient.masked_fill_(gone, 0.0)
 
     def _chosen(self, epoch: int, step: int) -> list[_Program]:
         """The levels of one batch, the widest first."""
@@ -273,14 +287,14 @@ class _Joint:
         return [self._programs[0], *(between[index] for index in drawn), self._programs[-1]]
 
     def _loss(self, logits: torch.Tensor, y: torch.Tensor, teacher: torch.Tensor | None) -> torch.Tensor:
-        loss = F.cross_entropy(logits, y, label_smoothing=self._settings.label_smoothing)
-        share, temperature = self._options.distill, self._options.temperature
-        if teacher is None or share == 0.0:
-            return loss
-        goal, found = (F.log_softmax(each / temperature, 1) for each in (teacher, logits))
-        # Hinton et al. 2015: the square keeps the gradient's size the same at every temperature.
-        divergence = F.kl_div(found, goal, log_target=True, reduction="batchmean") * temperature**2
-        return (1.0 - share) * loss + share * divergence
+        return blended_loss(
+            logits,
+            y,
+            teacher,
+            label_smoothing=self._settings.label_smoothing,
+            weight=self._options.distill,
+            temperature=self._options.temperature,
+        )
 
     def scores(self, select: Split, metric: Metric) -> tuple[float, dict[str, float]]:
         with torch.no_grad():

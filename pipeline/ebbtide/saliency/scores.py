@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from ebbtide.errors import EbbtideError
@@ -14,10 +16,17 @@ if TYPE_CHECKING:
     from ebbtide.model import Coupling, Graph
 
 Kind = Literal["signed", "absolute", "magnitude", "random"]
+Scale = Literal["sum", "l1", "l2"]
 
 
 def unit_scores(
-    graph: Graph, coupling: Coupling, kind: Kind, *, statistics: Statistics | None = None, seed: int = 0
+    graph: Graph,
+    coupling: Coupling,
+    kind: Kind,
+    *,
+    statistics: Statistics | None = None,
+    seed: int = 0,
+    scale: Scale = "sum",
 ) -> dict[str, NDArray[np.float64]]:
     """A score for each unit of each coupling group; units of higher score are kept longer.
 
@@ -30,24 +39,29 @@ def unit_scores(
     - magnitude: sum of |W|;
     - random: uniform in [0, 1), the same for a group's name and the seed, whatever other groups there are.
 
+    Scores are compared over all groups where channels are shared out, so it matters how large they are in each layer.
+    Before a unit's parts are added, those of each layer's tensor are divided by
+
+    - sum: 1, so that the scores add up to what their kind says of the whole model;
+    - l1: their sum, so that every layer has as much to give as another;
+    - l2: the root of the sum of their squares (Molchanov et al. 2017, arXiv:1611.06440, 2.2).
+
     Args:
         graph: the model, with the weights that the statistics were collected on.
         coupling: its groups.
         kind: of score.
         statistics: needed for signed and absolute.
         seed: of random, 0 or more.
+        scale: what a layer's scores are divided by; random ones stay as they are.
 
     Returns:
         Group name to float64 (size,), 0 or more. A group without weights of its own scores 0 throughout.
 
     Raises:
-        EbbtideError: ``saliency.statistics`` where they are missing or of another model, ``saliency.kind``,
-            ``saliency.nonfinite`` where a score is not finite.
+        EbbtideError: ``saliency.statistics`` where they are missing or of another model, ``saliency.kind``
+            for an unknown kind or scale, ``saliency.nonfinite`` where a score is not finite.
     """
-    if kind not in get_args(Kind):
-        raise EbbtideError(
-            "saliency.kind", f"There is no score {kind!r}.", expected=f"one of {', '.join(get_args(Kind))}"
-        )
+    _check(kind, scale)
     if kind == "random":
         return {group.name: _random(group.name, seed).random(group.size) for group in coupling.groups}
     importance = _Importance(graph, kind, statistics)
@@ -56,16 +70,59 @@ def unit_scores(
         score = np.zeros(group.size)
         for member in group.members:
             if member.kind == "out":
-                score += importance.along(member.tensor, member.axis)[member.positions].sum(axis=1)
-        if not np.isfinite(score).all():
-            raise EbbtideError(
-                "saliency.nonfinite",
-                f"The scores of {group.name} are not all finite.",
-                place=group.name,
-                hint="Look for NaN or infinite values in the weights.",
-            )
-        scores[group.name] = score
+                own = importance.along(member.tensor, member.axis)[member.positions].sum(axis=1)
+                score += own / _size(own, scale)
+        scores[group.name] = _finite(group.name, score)
     return scores
+
+
+def weight_scores(
+    graph: Graph, tensors: Iterable[str], kind: Kind, *, statistics: Statistics | None = None, seed: int = 0
+) -> dict[str, NDArray[np.float64]]:
+    """A score for each single weight, of the same kinds as `unit_scores`, which sums them; higher ones are kept longer.
+
+    Args:
+        graph: the model, with the weights that the statistics were collected on.
+        tensors: names of weights in its state.
+        kind: of score.
+        statistics: needed for signed and absolute.
+        seed: of random, 0 or more.
+
+    Returns:
+        Tensor name to float64 of the tensor's shape, 0 or more.
+
+    Raises:
+        EbbtideError: ``saliency.statistics``, ``saliency.kind`` or ``saliency.nonfinite``, as `unit_scores`.
+    """
+    _check(kind)
+    if kind == "random":
+        state = graph.state()
+        return {name: _random(name, seed).random(tuple(state[name].shape)) for name in tensors}
+    importance = _Importance(graph, kind, statistics)
+    return {name: _finite(name, importance.single(name).numpy()) for name in tensors}
+
+
+def _check(kind: str, scale: str = "sum") -> None:
+    for name, known in ((kind, get_args(Kind)), (scale, get_args(Scale))):
+        if name not in known:
+            raise EbbtideError("saliency.kind", f"There is no score {name!r}.", expected=f"one of {', '.join(known)}")
+
+
+def _finite(name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    if not np.isfinite(scores).all():
+        raise EbbtideError(
+            "saliency.nonfinite",
+            f"The scores of {name} are not all finite.",
+            place=name,
+            hint="Look for NaN or infinite values in the weights.",
+        )
+    return scores
+
+
+def _size(scores: NDArray[np.float64], scale: Scale) -> float:
+    """What a layer's scores are divided by; 1 where all are 0."""
+    size = {"sum": 1.0, "l1": float(scores.sum()), "l2": float(np.sqrt((scores**2).sum()))}[scale]
+    return size or 1.0
 
 
 def _random(name: str, seed: int) -> np.random.Generator:
@@ -73,7 +130,7 @@ def _random(name: str, seed: int) -> np.random.Generator:
 
 
 class _Importance:
-    """Importance of single weights, summed along all axes of a tensor but one."""
+    """Importance of single weights, each by itself or summed along all axes of a tensor but one."""
 
     def __init__(self, graph: Graph, kind: Kind, statistics: Statistics | None) -> None:
         self.state = graph.state()
@@ -85,7 +142,7 @@ class _Importance:
                 )
             self.gradients = statistics.signed if kind == "signed" else statistics.absolute
 
-    def along(self, name: str, axis: int) -> NDArray[np.float64]:
+    def single(self, name: str) -> torch.Tensor:
         weight = self.state[name].cpu().double()
         if self.gradients is not None:
             gradient = self.gradients.get(name)
@@ -99,7 +156,11 @@ class _Importance:
                     hint="Collect them again on this model.",
                 )
             weight = weight * gradient.double()
+        return weight.abs()
+
+    def along(self, name: str, axis: int) -> NDArray[np.float64]:
+        weight = self.single(name)
         others = [other for other in range(weight.dim()) if other != axis % weight.dim()]
-        total = weight.abs().sum(dim=others) if others else weight.abs()
+        total = weight.sum(dim=others) if others else weight
         found: NDArray[np.float64] = total.numpy()
         return found

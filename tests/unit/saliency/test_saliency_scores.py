@@ -149,3 +149,32 @@ def test_score_is_refused_when_weights_are_not_finite_or_the_kind_is_unknown(sco
     with pytest.raises(EbbtideError) as caught:
         unit_scores(graph, coupling, "taylor")
     assert caught.value.code == "saliency.kind"
+
+
+def test_scale_makes_every_layer_worth_the_same(scored):
+    graph, coupling, statistics = scored
+    plain = unit_scores(graph, coupling, "absolute", statistics=statistics)
+    (first, second, third) = plain
+    by_sum = unit_scores(graph, coupling, "absolute", statistics=statistics, scale="l1")
+    # The first group is made by two layers, a convolution and the depthwise one after it.
+    assert [round(float(by_sum[name].sum()), 9) for name in (first, second, third)] == [2.0, 1.0, 1.0]
+    by_root = unit_scores(graph, coupling, "absolute", statistics=statistics, scale="l2")
+    assert [float((by_root[name] ** 2).sum()) for name in (second, third)] == pytest.approx([1.0, 1.0])
+    for name in (second, third):
+        np.testing.assert_array_equal(np.argsort(by_sum[name]), np.argsort(plain[name]))
+        np.testing.assert_allclose(by_root[name], plain[name] / np.linalg.norm(plain[name]))
+
+
+def test_scale_leaves_a_layer_of_zeros_at_zero(scored):
+    graph, coupling, statistics = scored
+    silent = replace(statistics, absolute={name: 0 * tensor for name, tensor in statistics.absolute.items()})
+    for scale in ("sum", "l1", "l2"):
+        found = unit_scores(graph, coupling, "absolute", statistics=silent, scale=scale)
+        assert all(not values.any() for values in found.values())
+
+
+def test_scale_that_is_unknown_is_refused(scored):
+    graph, coupling, statistics = scored
+    with pytest.raises(EbbtideError) as caught:
+        unit_scores(graph, coupling, "absolute", statistics=statistics, scale="l3")
+    assert caught.value.code == "saliency.kind"

@@ -1,0 +1,1 @@
+"""Class-specific sparsity: a model for the classes that one user meets."""
