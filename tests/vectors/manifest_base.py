@@ -223,10 +223,14 @@ def two_exits(document: dict[str, Any]) -> None:
 XZ = {"format": "xz", "xz": {"size": 900, "sha256": "cd" * 32, "dictionary_bytes": 65536}}
 
 
-def outside(fallback: str | None) -> Change:
+def outside(fallback: str | None, score: str = "energy") -> Change:
     def change(document: dict[str, Any]) -> None:
         model = document["model"]
-        model["outside"] = {"score": "energy", "threshold": 3.200000047683716, "fallback": fallback}
+        model["outside"] = {"score": score, "fallback": fallback}
         model["input"] = model.pop("input")  # stands last
+        for configuration in document["configurations"]:
+            for step in configuration["path"]:
+                if "stage" not in step["method"]:
+                    step["outside"] = 3.200000047683716
 
     return change

@@ -53,8 +53,19 @@ double energy(std::span<const float> logits) {
   return -(peak + std::log(sum));
 }
 
-bool is_outside(std::span<const float> logits, const OutsideRule& rule) {
-  return energy(logits) > static_cast<double>(rule.threshold);
+double strangeness(OutsideScore score, const StepOutputs& outputs) {
+  switch (score) {
+    case OutsideScore::kEnergy:
+      return energy(outputs.logits);
+    case OutsideScore::kConfidence:
+      return -static_cast<double>(outputs.confidence);
+  }
+  throw Error("runtime.configuration", "The score for what is outside is not known.", {});
+}
+
+std::optional<bool> is_outside(const PathStep& step, const StepOutputs& outputs, OutsideScore score) {
+  if (!step.outside.has_value()) return std::nullopt;
+  return strangeness(score, outputs) > static_cast<double>(*step.outside);
 }
 
 }  // namespace ebbtide

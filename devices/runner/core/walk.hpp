@@ -1,8 +1,7 @@
 // The rule by which a prediction leaves a path: the one loop that every prediction runs.
 //
-// A transcription of `walk` in pipeline/ebbtide/runtime/configuration.py and of `energy` in runtime/session.py. The
-// loop is a template over the call of a step, so that it costs nothing beside what the steps cost and allocates
-// nothing.
+// A transcription of `walk` in pipeline/ebbtide/runtime/configuration.py and of runtime/outside.py. The loop is a
+// template over the call of a step, so that it costs nothing beside what the steps cost and allocates nothing.
 
 #ifndef EBBTIDE_CORE_WALK_HPP_
 #define EBBTIDE_CORE_WALK_HPP_
@@ -23,6 +22,7 @@ struct PathStep {
   bool is_stage = false;
   std::int32_t position = 0;
   std::optional<float> threshold;  // log-odds; an exit is left at when its confidence is greater
+  std::optional<float> outside;    // the score above which an answer given here is about none of the classes
 };
 
 // What an exit or a head put out. The spans are the caller's: they live as long as the memory they show.
@@ -38,10 +38,8 @@ struct Visit {
   StepOutputs outputs;
 };
 
-// How to tell an input that belongs to none of the classes: its energy lies above the threshold.
-struct OutsideRule {
-  float threshold = 0.0F;
-};
+// How to tell an input that belongs to none of the classes, by a score that is higher the stranger it looks.
+enum class OutsideScore { kEnergy, kConfidence };
 
 // Throws runtime.output, naming the step, if a path was left with a confidence that is not a number.
 void check_confidence(const PathStep& step, float confidence);
@@ -87,8 +85,12 @@ std::size_t label_of(std::span<const float> logits);
 // Liu et al., Energy-based Out-of-distribution Detection, NeurIPS 2020, equation 4 with temperature 1.
 double energy(std::span<const float> logits);
 
-// Whether an input belongs to none of the classes. An energy that is not a number lies above nothing.
-bool is_outside(std::span<const float> logits, const OutsideRule& rule);
+// How little an input looks like one of the classes: the energy of the logits, or the confidence negated.
+double strangeness(OutsideScore score, const StepOutputs& outputs);
+
+// Whether an answer given at a step is about none of the classes; nothing if the step has no threshold for that. A score
+// that is not a number lies above nothing.
+std::optional<bool> is_outside(const PathStep& step, const StepOutputs& outputs, OutsideScore score);
 
 }  // namespace ebbtide
 

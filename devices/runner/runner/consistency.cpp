@@ -207,6 +207,24 @@ void check_step(const StepEntry& step, const MethodEntry& method, const std::str
   }
 }
 
+void check_outside(const StepEntry& step, const MethodEntry& method, const std::string& place, bool is_told) {
+  const bool is_wanted = is_told && method.kind != "stage";
+  if (step.outside.has_value() != is_wanted) {
+    refuse(is_wanted ? "missing_key" : "value",
+           "Exits and heads of a model that tells what is outside, and only they, have a threshold for it.",
+           place + ".outside");
+  }
+}
+
+void check_place(const StepEntry& step, const StepEntry* before, const std::string& place) {
+  if (before == nullptr && step.is_at_server) {
+    refuse("order", "The first step runs on the device.", place + ".at", "no key");
+  }
+  if (before != nullptr && before->is_at_server && !step.is_at_server) {
+    refuse("order", "What follows a step on a server runs there, too.", place + ".at", "server");
+  }
+}
+
 class Path {
  public:
   Path(const Manifest& manifest, std::string width) : width_(std::move(width)) {
@@ -258,6 +276,8 @@ void check_configuration(const ConfigurationEntry& entry, const Methods& methods
   for (std::size_t i = 0; i < steps.size(); ++i) {
     const std::string at = indexed(place + ".path", i);
     check_step(entry.path[i], *steps[i].method, at, i + 1 == steps.size());
+    check_outside(entry.path[i], *steps[i].method, at, manifest.model.outside.has_value());
+    check_place(entry.path[i], i == 0 ? nullptr : &entry.path[i - 1], at);
     path.follow(entry.path[i], steps[i], at, i);
   }
   if (entry.latency && entry.latency->p50_us > entry.latency->p90_us) {
@@ -327,6 +347,9 @@ void check_consistency(const Manifest& manifest) {
     refuse("value", "There are more classes than the universal model has.", "$.model.universal_classes");
   }
   check_input(manifest.model.input);
+  if (manifest.model.outside && manifest.model.outside->fallback == manifest.name) {
+    refuse("value", "The bundle names itself to be asked instead.", "$.model.outside.fallback", "another bundle");
+  }
   check_files(manifest);
   const Methods methods = check_programs(manifest);
   check_unique(ids_of(manifest.configurations, &ConfigurationEntry::id), "$.configurations", "configuration", ".id");

@@ -70,7 +70,10 @@ ConfigurationEntry configuration_of(const Json& json) {
                                                       [](const Json& step) {
                                                         return StepEntry{
                                                             .method = at<std::string>(step, "method"),
-                                                            .threshold = optional_at<float>(step, "threshold")};
+                                                            .threshold = optional_at<float>(step, "threshold"),
+                                                            .outside = optional_at<float>(step, "outside"),
+                                                            .is_at_server =
+                                                                optional_at<std::string>(step, "at").has_value()};
                                                       }),
                            .mean_macs = at<std::int64_t>(expected, "mean_macs"),
                            .latency = std::nullopt};
@@ -93,7 +96,9 @@ ModelEntry model_of(const Json& json) {
                              .resize = optional_at<std::string>(input, "resize"),
                              .scale = at<std::vector<float>>(input, "scale"),
                              .bias = at<std::vector<float>>(input, "bias")}};
-  if (const Json* outside = object_at(json, "outside")) entry.outside = {at<float>(*outside, "threshold")};
+  if (const Json* outside = object_at(json, "outside")) {
+    entry.outside = {at<std::string>(*outside, "score"), optional_at<std::string>(*outside, "fallback")};
+  }
   return entry;
 }
 

@@ -22,7 +22,8 @@ struct RuntimeEntry {
 };
 
 struct OutsideEntry {
-  float threshold = 0.0F;
+  std::string score;  // energy or confidence
+  std::optional<std::string> fallback;
 };
 
 struct InputEntry {
@@ -88,6 +89,8 @@ struct ProgramEntry {
 struct StepEntry {
   std::string method;  // program/method
   std::optional<float> threshold;
+  std::optional<float> outside;
+  bool is_at_server = false;  // a server may run it; this runner has none and runs it itself
 };
 
 struct LatencyEntry {

@@ -24,14 +24,16 @@ struct Recorded {
 std::vector<PathStep> path_of(const Node& list) {
   std::vector<PathStep> path;
   for (const Node& entry : list.items()) {
-    entry.only({"method", "kind", "position", "threshold"});
+    entry.only({"method", "kind", "position", "threshold", "outside"});
     const std::string kind = entry.at("kind").text();
     const auto position = entry.find("position");
     const auto threshold = entry.find("threshold");
+    const auto outside = entry.find("outside");
     path.push_back({.reference = entry.at("method").text(),
                     .is_stage = kind == "stage",
                     .position = position ? position->integer32(0, kMostSteps) : 0,
-                    .threshold = threshold ? std::optional(threshold->float32()) : std::nullopt});
+                    .threshold = threshold ? std::optional(threshold->float32()) : std::nullopt,
+                    .outside = outside ? std::optional(outside->float32()) : std::nullopt});
   }
   return path;
 }
@@ -52,7 +54,7 @@ std::vector<std::optional<Recorded>> outputs_of(const Node& list, std::size_t st
 }
 
 void compare_visit(const Node& wanted, const std::vector<PathStep>& path, const Visit& visit,
-                   const std::optional<OutsideRule>& rule, Tally& tally) {
+                   std::optional<OutsideScore> score, Tally& tally) {
   const auto integer = [&](const char* key, std::int64_t found) {
     tally.compare(wanted.at(key), wanted.at(key).integer(0, std::numeric_limits<std::int32_t>::max()), found);
   };
@@ -61,7 +63,8 @@ void compare_visit(const Node& wanted, const std::vector<PathStep>& path, const 
   integer("label", static_cast<std::int64_t>(label_of(visit.outputs.logits)));
   tally.compare_float32(wanted.at("confidence"), visit.outputs.confidence);
   const Node outside = wanted.at("outside");
-  const Json found = rule.has_value() ? Json(is_outside(visit.outputs.logits, *rule)) : Json();
+  const auto is_found = score ? is_outside(path[visit.step], visit.outputs, *score) : std::nullopt;
+  const Json found = is_found ? Json(*is_found) : Json();
   if (!outside.json().is_null() && !outside.json().is_boolean()) {
     outside.refuse("true, false or null");
   }
@@ -69,7 +72,7 @@ void compare_visit(const Node& wanted, const std::vector<PathStep>& path, const 
 }
 
 void replay_sample(const Node& sample, const std::vector<PathStep>& path, std::size_t classes,
-                   const std::optional<OutsideRule>& rule, Tally& tally) {
+                   std::optional<OutsideScore> score, Tally& tally) {
   sample.only({"name", "why", "outputs", "expected"});
   const Node wanted = sample.at("expected").only({"step", "position", "label", "confidence", "outside", "error"});
   const auto outputs = outputs_of(sample.at("outputs"), path.size(), classes);
@@ -89,8 +92,16 @@ void replay_sample(const Node& sample, const std::vector<PathStep>& path, std::s
   } else if (error.has_value()) {
     tally.differ(wanted.place(), wanted.json(), error->code);
   } else {
-    compare_visit(wanted, path, *visit, rule, tally);
+    compare_visit(wanted, path, *visit, score, tally);
   }
+}
+
+std::optional<OutsideScore> score_of(const Node& entry) {
+  const auto score = entry.find("outside");
+  if (!score) return std::nullopt;
+  if (score->text() == "energy") return OutsideScore::kEnergy;
+  if (score->text() == "confidence") return OutsideScore::kConfidence;
+  score->refuse("energy or confidence");
 }
 
 }  // namespace
@@ -100,18 +111,11 @@ void replay_session(const Node& document, Tally& tally) {
   for (const Node& entry : document.at("cases").items()) {
     entry.only({"name", "why", "classes", "path", "outside", "samples"});
     const std::vector<PathStep> path = path_of(entry.at("path"));
-    std::optional<OutsideRule> rule;
-    if (const auto outside = entry.find("outside")) {
-      outside->only({"score", "threshold"});
-      if (outside->at("score").text() != "energy") {
-        outside->at("score").refuse("energy");
-      }
-      rule = OutsideRule{outside->at("threshold").float32()};
-    }
+    const std::optional<OutsideScore> score = score_of(entry);
     const auto classes = static_cast<std::size_t>(entry.at("classes").integer32(1, 1 << 20));
     for (const Node& sample : entry.at("samples").items()) {
       tally.begin();
-      replay_sample(sample, path, classes, rule, tally);
+      replay_sample(sample, path, classes, score, tally);
     }
   }
 }

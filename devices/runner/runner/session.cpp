@@ -48,7 +48,9 @@ std::vector<std::string> programs_of(const ConfigurationEntry& entry) {
 Session::Session(const Bundle& bundle, Residency residency) : bundle_(bundle), residency_(residency) {
   const ModelEntry& model = bundle.manifest.model;
   if (model.input.kind == "image") image_input_ = image_input(model.input);
-  if (model.outside) outside_ = OutsideRule{model.outside->threshold};
+  if (model.outside) {
+    outside_ = model.outside->score == "energy" ? OutsideScore::kEnergy : OutsideScore::kConfidence;
+  }
   input_count_ = 1;
   std::vector<executorch::aten::SizesType> sizes;
   for (const std::int64_t size : model.input.shape) {
@@ -118,7 +120,7 @@ const Prediction& Session::predict() {
   prediction_.probabilities = probabilities_;
   prediction_.logits = logits_;
   prediction_.is_outside =
-      outside_ ? std::optional<bool>(ebbtide::is_outside(std::span<const float>(logits_), *outside_)) : std::nullopt;
+      outside_ ? ebbtide::is_outside(configuration.path[visit.step], visit.outputs, *outside_) : std::nullopt;
   prediction_.times_ns = times_ns_;
   return prediction_;
 }
@@ -163,7 +165,8 @@ std::shared_ptr<const Configuration> Session::bind(const ConfigurationEntry& ent
     bound->path.push_back({.reference = step.method,
                            .is_stage = method->kind == "stage",
                            .position = method->position,
-                           .threshold = step.threshold});
+                           .threshold = step.threshold,
+                           .outside = step.outside});
     bound->modules.push_back(&programs_.at(id)->module());
     bound->methods.push_back(name);
   }

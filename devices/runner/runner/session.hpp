@@ -92,7 +92,7 @@ class Session {
   std::shared_ptr<const Configuration> current_;
 
   std::optional<ImageInput> image_input_;
-  std::optional<OutsideRule> outside_;
+  std::optional<OutsideScore> outside_;
   std::vector<float> input_;  // longer than the input: XNNPACK may read a few bytes past it
   std::size_t input_count_ = 0;
   executorch::extension::TensorPtr input_tensor_;

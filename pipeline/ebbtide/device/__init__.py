@@ -7,6 +7,7 @@ from ebbtide.device.choice_words import choice_words, why_left_out
 from ebbtide.device.facts import Facts, facts_from, host_facts, read_facts
 from ebbtide.device.groups import group_of, load_groups
 from ebbtide.device.load import load_profile, profile_names
+from ebbtide.device.processing import Link, Processing, Processor, StageTimes, Stated
 from ebbtide.device.profile import Fact, Lowering, Match, Platform, Profile, program_key
 
 __all__ = [
@@ -16,10 +17,15 @@ __all__ = [
     "Choice",
     "Fact",
     "Facts",
+    "Link",
     "Lowering",
     "Match",
     "Platform",
+    "Processing",
+    "Processor",
     "Profile",
+    "StageTimes",
+    "Stated",
     "choice_words",
     "choose",
     "facts_from",

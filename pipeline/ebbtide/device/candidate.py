@@ -7,7 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ebbtide.device.facts import MAX_INTEGER, Engine
-from ebbtide.device.profile import Platform, ProfileName, Section, Text, Version
+from ebbtide.device.profile import Platform, Version
+from ebbtide.device.section import ProfileName, Section, Text
 
 Exclusion = Literal[
     "platform", "engine", "runtime_version", "backend", "profile", "device", "os", "abi", "ram", "memory"

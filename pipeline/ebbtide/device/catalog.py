@@ -15,7 +15,8 @@ from pydantic import Field, ValidationError
 from ebbtide.device.facts import Bytes, OsVersion, leading_version
 from ebbtide.device.groups import GroupRule, load_groups
 from ebbtide.device.load import HOST, host_platform, profile_names, read_profile
-from ebbtide.device.profile import Match, Platform, Profile, ProfileName, Section, Text
+from ebbtide.device.profile import Match, Platform, Profile
+from ebbtide.device.section import ProfileName, Section, Text
 from ebbtide.errors import EbbtideError
 
 

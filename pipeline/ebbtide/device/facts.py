@@ -16,7 +16,8 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, ValidationError
 
 from ebbtide.device.load import HOST, load_profile
-from ebbtide.device.profile import Platform, ProfileName, Section, Text
+from ebbtide.device.profile import Platform
+from ebbtide.device.section import ProfileName, Section, Text
 from ebbtide.errors import EbbtideError, nearest
 
 MAX_INTEGER: Final = 2**53 - 1

@@ -16,7 +16,8 @@ from pydantic import Field, model_validator
 
 from ebbtide.device.facts import Bytes, Facts, OsVersion, numbers
 from ebbtide.device.load import read_document, shipped
-from ebbtide.device.profile import Platform, ProfileName, Section, Text
+from ebbtide.device.profile import Platform
+from ebbtide.device.section import ProfileName, Section, Text
 
 Names = Annotated[list[Text], Field(max_length=10_000)]
 

@@ -11,20 +11,15 @@ import datetime
 import json
 from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from ebbtide.device.processing import Processing
+from ebbtide.device.section import ProfileName, Section, Text
 
 Value = TypeVar("Value")
 
 Platform = Literal["android", "ios", "linux", "macos", "windows"]
-Text = Annotated[str, Field(min_length=1, max_length=400)]
-ProfileName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 Version = Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]
-
-
-class Section(BaseModel):
-    """What all parts share: no unknown key, no coercion, no change after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Fact(Section, Generic[Value]):
@@ -55,7 +50,7 @@ class Soc(Section):
 
     vendor: Text
     model: Text
-    aliases: list[Text] = []
+    aliases: list[Text] = Field(default=[])
 
 
 class Npu(Section):
@@ -119,6 +114,9 @@ class Profile(Section):
     os_min: Fact[Text] = Field(description="API level on Android, version elsewhere")
     thermal: Thermal
     lowering: Lowering
+    processing: Processing | None = Field(
+        default=None, description="Processors that stages can be mapped to; null runs everything on the CPU"
+    )
 
 
 def program_key(profile: Profile) -> str:

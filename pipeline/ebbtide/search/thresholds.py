@@ -1,4 +1,4 @@
-"""Which thresholds are safe: those that a rounding error cannot carry a recorded sample across."""
+"""Which thresholds are tried: those that a rounding error cannot carry a recorded sample across, or simply all."""
 
 from __future__ import annotations
 
@@ -25,3 +25,34 @@ def admissible_thresholds(confidences: NDArray[np.float32], *, classes: int, gap
     middles = (values[:-1] + values[1:]) / 2
     all_leave = -np.log(classes - 1.0) - 1.0
     return np.concatenate([[all_leave], middles[np.diff(values) >= gap]]).astype(np.float32)
+
+
+def every_threshold(confidences: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Thresholds that tell apart all that any threshold can, ascending, float32: one below all, each distinct value.
+
+    For comparisons of searches. They stand on recorded confidences, so that another back end may decide differently;
+    what ships takes `admissible_thresholds`.
+
+    Args:
+        confidences: (n,) recorded at one exit.
+    """
+    values = np.unique(confidences)
+    return np.concatenate([np.nextafter(values[:1], np.float32(-np.inf)), values])
+
+
+def fewer_thresholds(choices: NDArray[np.float32], confidences: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """At most `count` of the thresholds, ascending: the one below all, and those nearest to even steps of samples.
+
+    Few thresholds fit less to the samples they are chosen on.
+
+    Args:
+        choices: ascending.
+        confidences: (n,) that the steps are counted on.
+        count: at least 2.
+    """
+    if len(choices) <= count:
+        return choices
+    wanted = np.quantile(confidences, np.linspace(0.0, 1.0, count + 1)[1:-1])
+    after = np.searchsorted(choices, wanted).clip(1, len(choices) - 1)
+    fewer: NDArray[np.float32] = choices[np.unique(np.concatenate([[0], after]))]
+    return fewer

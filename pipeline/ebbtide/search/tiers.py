@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ebbtide.errors import EbbtideError
-from ebbtide.search.sweep import Candidate
+from ebbtide.search.candidate import Candidate
 
 MAX_TIERS = 4
 MAX_ROWS = 16

@@ -46,11 +46,18 @@ def valid() -> Iterator[dict[str, Any]]:
         ("xz_payload", "packed for download", (put("payload", XZ),)),
         ("outside", "tells what belongs to no class", (outside("flowers-universal"),)),
         ("outside_alone", "no bundle to fall back on", (outside(None),)),
+        ("outside_confidence", "by confidence instead of energy", (outside(None, "confidence"),)),
         ("test_unknown", "the test split has not been opened", (put("configurations.0.expected.test", None),)),
         ("signal", "one-dimensional input", (signal,)),
         ("dense_program", "a program of one method", (dense,)),
         ("channels_last", "a boundary in another order of memory", (channels_last(0, 1, 2),)),
         ("mlpackage", "a folder for each method", (core_ml(),)),
+        (
+            "server",
+            "the end of a path may run on a server",
+            (put("configurations.0.path.2.at", "server"), put("configurations.0.path.3.at", "server")),
+        ),
+        ("server_head", "as may the head alone", (put("configurations.1.path.2.at", "server"),)),
         ("exit_types", "several types of exit at one position", (two_exits,)),
         (
             "latency_orders_tiers",

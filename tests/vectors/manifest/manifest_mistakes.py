@@ -16,6 +16,7 @@ from manifest_base import (
     drop,
     insert,
     latencies,
+    outside,
     program,
     put,
     signal,
@@ -100,6 +101,7 @@ def values() -> Iterator[tuple[str, str, Change, str, str]]:
         ("accuracy_percent", "configurations.0.expected.select.accuracy", 95.0),
         ("samples_none", "configurations.0.expected.select.n", 0),
         ("macs_float", "configurations.0.expected.mean_macs", 61000.5),
+        ("step_place", "configurations.0.path.3.at", "cloud"),
         ("path_empty", "configurations.0.path", []),
         ("reference_shape", "configurations.0.path.0.method", "stage0"),
         ("tiers_none", "tiers", []),
@@ -115,6 +117,42 @@ def values() -> Iterator[tuple[str, str, Change, str, str]]:
     for name, where, value in singles:
         dotted = "".join(f"[{part}]" if part.isdecimal() else f".{part}" for part in where.split("."))
         yield name, "wrong type or out of range", put(where, value), "value", special.get(name, f"${dotted}")
+
+
+def outsides() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
+    """What tells inputs of no class, in the model and at the steps of paths."""
+    path, place, told = "configurations.0.path", "$.configurations[0].path", outside(None)
+    yield (
+        "outside_score",
+        "an unknown score",
+        (told, put("model.outside.score", "entropy")),
+        "value",
+        "$.model.outside.score",
+    )
+    yield (
+        "outside_threshold",
+        "thresholds are the steps'",
+        (told, put("model.outside.threshold", 1.5)),
+        "unknown_key",
+        "$.model.outside.threshold",
+    )
+    yield (
+        "outside_itself",
+        "a bundle falls back on another",
+        (outside("flowers"),),
+        "value",
+        "$.model.outside.fallback",
+    )
+    yield "outside_exit", "every exit has one", (told, drop(f"{path}.1.outside")), "missing_key", f"{place}[1].outside"
+    yield "outside_head", "and every head", (told, drop(f"{path}.3.outside")), "missing_key", f"{place}[3].outside"
+    yield "outside_stage", "a stage has none", (told, put(f"{path}.0.outside", 1.0)), "value", f"{place}[0].outside"
+    yield (
+        "outside_untold",
+        "nor has any without a rule",
+        (put(f"{path}.1.outside", 1.0),),
+        "value",
+        f"{place}[1].outside",
+    )
 
 
 def relations() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
@@ -271,6 +309,21 @@ def relations() -> Iterator[tuple[str, str, tuple[Change, ...], str, str]]:
     )
     yield "exit_threshold", "an exit has one", (drop(f"{path}.1.threshold"),), "missing_key", f"{place}[1].threshold"
     yield "stage_threshold", "a stage has none", (put(f"{path}.0.threshold", 1.0),), "value", f"{place}[0].threshold"
+    yield from outsides()
+    yield (
+        "server_whole",
+        "the device runs the first step",
+        tuple(put(f"{path}.{index}.at", "server") for index in range(4)),
+        "order",
+        f"{place}[0].at",
+    )
+    yield (
+        "server_and_back",
+        "there is no way back from a server",
+        (put(f"{path}.2.at", "server"),),
+        "order",
+        f"{place}[3].at",
+    )
     yield "stage_missing", "stages follow each other", (drop(f"{path}.2"),), "order", f"{place}[2].method"
     yield "stage_first", "from the first", (drop(f"{path}.0"),), "order", f"{place}[0].method"
     yield (

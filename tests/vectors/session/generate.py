@@ -32,6 +32,7 @@ from session_parts import (
     one_exit,
     output,
     path,
+    telling,
     turn,
 )
 from session_schema import schema
@@ -201,7 +202,7 @@ def shapes() -> Iterator[dict[str, Any]]:
 
 
 def outsides() -> Iterator[dict[str, Any]]:
-    steps = one_exit(1.0)
+    steps = telling(one_exit(1.0), -2.5, -2.5)
     # Energies: EARLY -1.7, LATE -3.1.
     yield case(
         "outside",
@@ -212,44 +213,91 @@ def outsides() -> Iterator[dict[str, Any]]:
             {"outputs": [output(1, 0.5, EARLY), output(3, 4.0, LATE)], "expected": expected(3, 2, 0, 4.0, False)},
             {"outputs": [output(1, 2.0, LATE), output(3, 4.0, EARLY)], "expected": expected(1, 0, 0, 2.0, False)},
         ],
-        -2.5,
+        "energy",
+    )
+    yield case(
+        "outside_by_step",
+        "the threshold is that of the step that the path was left at, too",
+        telling(one_exit(1.0), -1.5, -3.5),
+        [
+            {"outputs": [output(1, 2.0, EARLY), output(3, 4.0, LATE)], "expected": expected(1, 0, 2, 2.0, False)},
+            {"outputs": [output(1, 0.5, EARLY), output(3, 4.0, LATE)], "expected": expected(3, 2, 0, 4.0, True)},
+        ],
+        "energy",
     )
     near = [output(1, 2.0, [-4.0, -4.0, -4.0]), output(3, 4.0, LATE)]
     yield case(
         "outside_positive",
         "energies above zero",
-        steps,
+        telling(one_exit(1.0), 2.875, 2.875),
         [{"outputs": near, "expected": expected(1, 0, 0, 2.0, True)}],
-        2.875,
+        "energy",
     )
     yield case(
         "outside_just_below",
         "the same energy, log(3) below 4, under a threshold a little greater",
-        steps,
+        telling(one_exit(1.0), 2.90625, 2.90625),
         [{"outputs": near, "expected": expected(1, 0, 0, 2.0, False)}],
-        2.90625,
+        "energy",
     )
     yield case(
         "outside_not_a_number",
         "an infinite largest logit has an energy that is not a number, which is above nothing; one that is minus "
         "infinity takes no part",
-        path("stage0", ("head", 1)),
+        telling(path("stage0", ("head", 1)), -2.5),
         [
             {"outputs": [output(1, INF, [0.0, INF, 0.0], [0, 1, 0])], "expected": expected(1, 1, 1, INF, False)},
             {"outputs": [output(1, -INF, [-INF] * 3, [0.25, 0.25, 0.5])], "expected": expected(1, 1, 0, -INF, False)},
             {"outputs": [output(1, 1.0, [-INF, 2.0, 1.0], [0, 0.75, 0.25])], "expected": expected(1, 1, 1, 1.0, True)},
         ],
-        -2.5,
+        "energy",
     )
     yield case(
         "outside_large",
         "the largest logit is taken out before exponentials, so nothing overflows",
-        path("stage0", ("head", 1)),
+        telling(path("stage0", ("head", 1)), -2.5),
         [
             {"outputs": [output(1, 1.0, [1000.0, 998.0, 0.0])], "expected": expected(1, 1, 0, 1.0, False)},
             {"outputs": [output(1, 1.0, [-1000.0, -998.0, -2000.0])], "expected": expected(1, 1, 1, 1.0, True)},
         ],
-        -2.5,
+        "energy",
+    )
+    yield from unsure()
+
+
+def unsure() -> Iterator[dict[str, Any]]:
+    """The confidence as the score: exact, so values on and beside the threshold can be asked for."""
+    edge = float32(0.7)
+    head = telling(path("stage0", ("head", 1)), -edge)
+
+    def sample(confidence: float, *, outside: bool) -> Sample:
+        return {"outputs": [output(1, confidence, LATE)], "expected": expected(1, 1, 0, confidence, outside)}
+
+    yield case(
+        "outside_confidence",
+        "strange is what is less sure than the threshold negated; equal is not; logits have no say",
+        head,
+        [
+            sample(edge, outside=False),
+            sample(beside(edge, -1), outside=True),
+            sample(beside(edge, 1), outside=False),
+            sample(-4.0, outside=True),
+            sample(INF, outside=False),
+            sample(-INF, outside=True),
+        ],
+        "confidence",
+    )
+    yield case(
+        "outside_confidence_at_exit",
+        "an exit that is left is sure, so it may answer outside only if it asks for more",
+        telling(one_exit(1.0), -3.0, -0.5),
+        [
+            {"outputs": [output(1, 2.0, EARLY), output(3, 0.25, LATE)], "expected": expected(1, 0, 2, 2.0, True)},
+            {"outputs": [output(1, 4.0, EARLY), output(3, 0.25, LATE)], "expected": expected(1, 0, 2, 4.0, False)},
+            {"outputs": [output(1, 0.5, EARLY), output(3, 0.25, LATE)], "expected": expected(3, 2, 0, 0.25, True)},
+            {"outputs": [output(1, 0.5, EARLY), output(3, 0.75, LATE)], "expected": expected(3, 2, 0, 0.75, False)},
+        ],
+        "confidence",
     )
 
 
@@ -279,7 +327,8 @@ def generated() -> dict[str, Any]:
         ("exit2", 2, float32(1.6)),
         ("head", 3),
     )
-    made = case("generated", "softmax values as a network puts them out", steps, [], float32(-2.3))
+    told = telling(steps, float32(-2.1), float32(-2.2), float32(-2.3), float32(-2.4))
+    made = case("generated", "softmax values as a network puts them out", told, [], "energy")
     for _ in range(SAMPLES):
         truth = int(uniform() * 3)
         outputs = []
@@ -306,10 +355,10 @@ def left(walk: dict[str, Any], outputs: Sequence[dict[str, Any]]) -> dict[str, A
         label = next(index for index, logit in enumerate(logits) if logit == max(logits))
         outside = None
         if walk["outside"] is not None:
-            threshold, score = walk["outside"]["threshold"], energy(logits)
-            if abs(score - threshold) <= 1e-6 * abs(threshold):
+            score = energy(logits) if walk["outside"] == "energy" else -confidence
+            if walk["outside"] == "energy" and abs(score - step["outside"]) <= 1e-6 * abs(step["outside"]):
                 raise ValueError(f"an energy of {score} is too close to its threshold for every language to agree")
-            outside = score > threshold
+            outside = score > step["outside"]
         return expected(index, step["position"], label, confidence, outside)
     raise ValueError(f"{walk['name']} ends without a head")
 

@@ -77,6 +77,12 @@ def path(*steps: str | tuple[str, int] | tuple[str, int, float]) -> list[dict[st
     return made
 
 
+def telling(steps: list[dict[str, Any]], *thresholds: float) -> list[dict[str, Any]]:
+    """A path whose exits and head, in their order, tell what is outside above these scores."""
+    left = iter(thresholds)
+    return [step if step["kind"] == "stage" else {**step, "outside": next(left)} for step in steps]
+
+
 def one_exit(threshold: float) -> list[dict[str, Any]]:
     return path("stage0", ("exit0", 0, threshold), "stage1", ("head", 2))
 
@@ -94,7 +100,6 @@ def turn(confidence: float, *, leaves: bool, head: float = 4.0) -> Sample:
 
 
 def case(
-    name: str, why: str, steps: list[dict[str, Any]], samples: list[Sample], outside: float | None = None
+    name: str, why: str, steps: list[dict[str, Any]], samples: list[Sample], outside: str | None = None
 ) -> dict[str, Any]:
-    rule = None if outside is None else {"score": "energy", "threshold": outside}
-    return {"name": name, "why": why, "classes": 3, "path": steps, "outside": rule, "samples": samples}
+    return {"name": name, "why": why, "classes": 3, "path": steps, "outside": outside, "samples": samples}

@@ -24,8 +24,21 @@ def schema() -> dict[str, Any]:
 
     kinds = [
         record(method=method, kind={"const": "stage"}),
-        record(method=method, kind={"const": "exit"}, position=whole, threshold={"type": "number"}),
-        record(method=method, kind={"enum": ["head", "model"]}, position=whole),
+        record(
+            ["outside"],
+            method=method,
+            kind={"const": "exit"},
+            position=whole,
+            threshold={"type": "number"},
+            outside={"type": "number"},
+        ),
+        record(
+            ["outside"],
+            method=method,
+            kind={"enum": ["head", "model"]},
+            position=whole,
+            outside={"type": "number"},
+        ),
     ]
     values = {"$ref": "#/$defs/number"}
     one_output = record(step=whole, probabilities=many(values, 2), confidence=values, logits=many(values, 2))
@@ -41,7 +54,7 @@ def schema() -> dict[str, Any]:
                 why={"type": "string"},
                 classes={"type": "integer", "minimum": 2},
                 path=many({"oneOf": kinds}),
-                outside={"anyOf": [{"type": "null"}, record(score={"const": "energy"}, threshold={"type": "number"})]},
+                outside={"enum": [None, "energy", "confidence"]},
                 samples=many(
                     record(outputs=many(one_output), expected={"oneOf": [answer, record(error={"type": "string"})]})
                 ),

@@ -1,0 +1,79 @@
+"""Mappings of a model with exits to the example devices: exact scoring beside the path weights as published.
+
+For each device the best mapping is found, searched with the corrected edges too, and compared with what the published
+weights choose among the same mappings, thresholds and costs. Throughputs and links are those of the profiles, with
+their sources and assumptions; nothing here has run on those devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from eenn_published import compare
+from numpy.typing import NDArray
+
+from ebbtide.device import load_profile
+from ebbtide.exits import ExitKey, Records
+from ebbtide.search import fewer_thresholds
+from ebbtide.search.mapping import enumerate_placements, worst_latency_us
+from ebbtide.search.mapping_blocks import Block, BlockGraph
+from ebbtide.search.mapping_drawing import mapping_drawing, rejects_drawing
+from ebbtide.search.mapping_problem import mapping_problem
+from ebbtide.search.mapping_score import Goal, Scoring
+from ebbtide.search.mapping_search import GRID, search_mapping
+
+PROFILES = ("example-cpu-npu", "example-cpu-gpu", "example-phone-server")
+
+
+def mapping_figures(
+    profile: str,
+    blocks: BlockGraph,
+    exits: Mapping[ExitKey, Block],
+    records: Records,
+    *,
+    choices: Sequence[NDArray[np.float32]],
+    classes: int,
+    trade_off: float,
+    limit_us: float | None = None,
+    most_exits: int = 2,
+    grid: int = GRID,
+) -> dict[str, Any]:
+    """What one device gets, as JSON values; objectives are on *select*, where all was chosen."""
+    processing = load_profile(profile).processing
+    assert processing is not None
+    problem, goal = mapping_problem(blocks, exits, processing), Goal(trade_off)
+    settings: dict[str, Any] = {"choices": choices, "goal": goal, "metric": "accuracy", "classes": classes}
+    settings |= {"limit_us": limit_us, "most_exits": most_exits, "grid": grid}
+    exact = search_mapping(problem, records, method="exact", **settings)
+    drawn: dict[str, Any] = {
+        "profile": profile,
+        "trade_off": trade_off,
+        "processing": processing.to_json(),
+        "why_not": rejects_drawing(problem, exact.enumeration),
+    }
+    if exact.best is None:
+        return drawn
+    edges = search_mapping(problem, records, method="edges", **settings)
+    assert edges.best is not None
+    possible = enumerate_placements(problem, limit_us=limit_us, most_exits=most_exits)
+    base_us = min(worst_latency_us(problem, one) for one in possible.feasible if not one.exits)
+    grids = [fewer_thresholds(*pair, grid) for pair in zip(choices, records.confidences[:-1], strict=True)]
+    scoring = Scoring(problem, records, grids=grids, goal=goal, base_us=base_us, metric="accuracy", classes=classes)
+    drawn |= {
+        "mapping": mapping_drawing(problem, exact.best.placement, exact.best),
+        "objective": exact.best.objective,
+        "without_exits_us": base_us,
+        "edges": {"objective": edges.best.objective, "gap": edges.best.gap, "largest_gap": edges.largest_gap},
+    }
+    for name, some_exit in (("published", False), ("published_with_an_exit", True)):
+        found = compare(scoring, possible, exact.best, some_exit=some_exit)
+        drawn[name] = {
+            "mapping": mapping_drawing(problem, found.published.placement, found.published),
+            "objective": found.published.objective,
+            "objective_excess": found.objective_excess,
+            "cost_excess_us": found.cost_excess_us,
+            "points_lost": found.points_lost,
+        }
+    return drawn
