@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 EBB := $(BIN)/ebb
 OUT ?= build/digits
+# Tests that run at a time; each file stays in one process, since its tests share what they build.
+JOBS ?= 2
 
 .PHONY: demo runner test check format scoreboard bench vectors schemas lock clean
 
@@ -24,7 +26,7 @@ runner: $(VENV)/.dev
 ## All tests but the slow ones; where the C++ runner cannot be built, its tests are skipped and say so.
 test: $(VENV)/.dev
 	@tools/runner $(BIN) --optional
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 ## Format, lint and types.
 check: $(VENV)/.dev

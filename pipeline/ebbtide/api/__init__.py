@@ -6,7 +6,7 @@ Nothing heavy is imported before a function needs it.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ebbtide.api.adaptive import run_adaptive
 from ebbtide.api.choice import Chosen, choose
 from ebbtide.api.runner import bench_runner
+from ebbtide.api.serve import serve
 from ebbtide.api.simulate import Simulated, simulate
 from ebbtide.errors import EbbtideError
 from ebbtide.steps import Progress, silent
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ebbtide.build.project import Project
     from ebbtide.build.road import BuildResult
     from ebbtide.bundle import Bundle, BundleDiff, PublicKey
-    from ebbtide.runtime import BenchReport, Result, Session
+    from ebbtide.runtime import AdaptiveSession, BenchReport, Result, Session
 
 __all__ = [
     "Checked",
@@ -45,6 +46,7 @@ __all__ = [
     "public_key",
     "run",
     "run_adaptive",
+    "serve",
     "simulate",
     "verify",
 ]
@@ -103,6 +105,7 @@ class Checked:
         classes: names of the class set.
         universal_classes: how many the universal model knows.
         splits: samples of train, select and test.
+        outside: samples of other classes for select and test; None where the recipe asks for no outside detection.
         input_shape: without the batch.
         accuracy: metric of the model on select; None if the build would train it first.
         metric: its name.
@@ -115,6 +118,7 @@ class Checked:
     classes: tuple[str, ...]
     universal_classes: int
     splits: dict[str, int]
+    outside: dict[str, int] | None
     input_shape: tuple[int, ...]
     accuracy: float | None
     metric: str
@@ -251,17 +255,33 @@ def diff(old: Path, new: Path) -> BundleDiff:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One input and what came out; `t_ms` is the time of the recorded signals before it, None without a recording."""
+    """One input and what came out.
+
+    Attributes:
+        name: of the input.
+        result: what the session gave back.
+        top: how many classes are shown.
+        t_ms: the time of the recorded signals before it; None without a recording.
+        ask: the bundle to ask instead, where the answer is "outside" and the bundle names one.
+    """
 
     name: str
     result: Result
     top: int
     t_ms: int | None = None
+    ask: str | None = None
+
+    @classmethod
+    def of(cls, session: Session, name: str, result: Result, top: int, t_ms: int | None = None) -> Prediction:
+        """With the bundle to ask instead, as the session's manifest names it."""
+        rule = session.manifest.model.outside
+        return cls(name, result, top, t_ms, rule.fallback if rule is not None and result.outside else None)
 
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON values."""
         when = {} if self.t_ms is None else {"t_ms": self.t_ms}
-        return {"input": self.name, **when, **self.result.to_json(top=self.top)}
+        asked = {} if self.ask is None else {"ask": self.ask}
+        return {"input": self.name, **when, **self.result.to_json(top=self.top), **asked}
 
 
 def run(
@@ -271,16 +291,33 @@ def run(
     configuration: str | None = None,
     top: int = 3,
     trusted: Sequence[Path] | None = None,
+    server: str | None = None,
+    stream: Path | None = None,
     progress: Progress = silent,
 ) -> list[Prediction]:
-    """Predict an image, a folder of images or an .npz with the real runtime."""
+    """Predict an image, a folder of images or an .npz with the real runtime.
+
+    `server` is the address of an `ebb serve` of the same bundle. `stream` is a file of settings
+    (`ebbtide.runtime.scenes.read_settings`): the inputs are then the frames of one camera, in order.
+    """
     from ebbtide.runtime import load_inputs
 
     inputs = load_inputs(source)
     for name in inputs.skipped:
         progress.say(f"Left out {name}: not an image")
-    with _session(bundle, trusted, configuration=configuration) as session:
-        return [Prediction(name, session.predict(value), top) for name, value in inputs]
+    with _session(bundle, trusted, configuration=configuration, server=server) as session:
+        predict = _frames(session, stream)
+        return [Prediction.of(session, name, predict(value), top) for name, value in inputs]
+
+
+def _frames(session: Session | AdaptiveSession, stream: Path | None) -> Callable[[Any], Result]:
+    """What predicts the inputs: the session, or a stream of frames on it."""
+    if stream is None:
+        return session.predict
+    from ebbtide.runtime import Stream
+    from ebbtide.runtime.scenes import read_settings
+
+    return Stream(session, read_settings(stream)).predict
 
 
 def bench(
@@ -315,14 +352,16 @@ def _bench_inputs(bundle: Path, source: Path | None) -> list[Any]:
 
 
 @contextmanager
-def _session(bundle: Path, trusted: Sequence[Path] | None, *, configuration: str | None = None) -> Iterator[Session]:
+def _session(
+    bundle: Path, trusted: Sequence[Path] | None, *, configuration: str | None = None, server: str | None = None
+) -> Iterator[Session]:
     from ebbtide.build.programs import open_engine
     from ebbtide.bundle import open_unpacked
     from ebbtide.runtime import Session
 
     with (
         open_unpacked(bundle, _trusted(trusted)) as opened,
-        Session(opened, open_engine(), configuration=configuration) as session,
+        Session(opened, open_engine(), configuration=configuration, server=server) as session,
     ):
         yield session
 

@@ -24,6 +24,8 @@ def run_adaptive(
     configuration: str | None = None,
     top: int = 3,
     trusted: Sequence[Path] | None = None,
+    server: str | None = None,
+    stream: Path | None = None,
     progress: Progress = silent,
 ) -> list[Prediction]:
     """Predict an image, a folder of images or an .npz with an adaptive session.
@@ -41,6 +43,8 @@ def run_adaptive(
         configuration: the one before the first decision; None for the first tier.
         top: how many classes each prediction shows.
         trusted: public keys; None for this machine's development key.
+        server: the address of an `ebb serve` of the same bundle.
+        stream: a file of settings; the inputs are then the frames of one camera, see `ebbtide.runtime.streams`.
         progress: shows the predictions.
 
     Returns:
@@ -61,24 +65,25 @@ def run_adaptive(
     inputs = load_inputs(source)
     for name in inputs.skipped:
         progress.say(f"Left out {name}: not an image")
-    with _session(bundle, trusted, configuration=configuration) as session:
+    with _session(bundle, trusted, configuration=configuration, server=server) as session:
         if readings is None:
-            return list(_live(session, inputs, decisions, top, progress))
-        return list(_replayed(session, inputs, readings, decisions, top, progress))
+            return list(_live(session, inputs, decisions, stream, top, progress))
+        return list(_replayed(session, inputs, readings, decisions, stream, top, progress))
 
 
 def _live(
-    session: Session, inputs: Inputs, decisions: Path | None, top: int, progress: Progress
+    session: Session, inputs: Inputs, decisions: Path | None, stream: Path | None, top: int, progress: Progress
 ) -> Iterator[Prediction]:
-    from ebbtide.api import Prediction
+    from ebbtide.api import Prediction, _frames
     from ebbtide.runtime.adaptive import AdaptiveSession
     from ebbtide.runtime.signals import HostSource
 
     with AdaptiveSession(session, HostSource(), log=decisions) as adaptive:
         adaptive.poll()
+        predict = _frames(adaptive, stream)
         with progress.task("predicting", len(inputs)) as task:
             for name, value in inputs:
-                yield Prediction(name, adaptive.predict(value), top)
+                yield Prediction.of(session, name, predict(value), top)
                 task.advance()
 
 
@@ -87,10 +92,11 @@ def _replayed(
     inputs: Inputs,
     readings: Sequence[Signals],
     decisions: Path | None,
+    stream: Path | None,
     top: int,
     progress: Progress,
 ) -> Iterator[Prediction]:
-    from ebbtide.api import Prediction
+    from ebbtide.api import Prediction, _frames
     from ebbtide.runtime.adaptive import AdaptiveSession
     from ebbtide.runtime.signals import ScriptedSource
 
@@ -100,11 +106,12 @@ def _replayed(
         AdaptiveSession(session, source, poll_ms=None, clock_ms=lambda: t_ms, log=decisions) as adaptive,
         progress.task("predicting", count) as task,
     ):
+        predict = _frames(adaptive, stream)
         for number in range(count):
             if number < len(readings):
                 source.put(readings[number])
                 t_ms = readings[number].t_ms
                 adaptive.poll()
             place = number % len(inputs)
-            yield Prediction(inputs.names[place], adaptive.predict(inputs.readers[place]()), top, t_ms)
+            yield Prediction.of(session, inputs.names[place], predict(inputs.readers[place]()), top, t_ms)
             task.advance()

@@ -37,6 +37,8 @@ def check_consistency(manifest: Manifest) -> None:
     if manifest.model.universal_classes < len(manifest.model.classes):
         _value("There are more classes than the universal model has.", "$.model.universal_classes")
     _check_input(manifest.model.input)
+    if manifest.model.outside is not None and manifest.model.outside.fallback == manifest.name:
+        _value("The bundle names itself to be asked instead.", "$.model.outside.fallback", expected="another bundle")
     _check_files(manifest)
     methods = _check_programs(manifest)
     _check_unique([entry.id for entry in manifest.configurations], "$.configurations", "configuration", key=".id")
@@ -209,6 +211,8 @@ def _check_configuration(entry: ConfigurationEntry, methods: Methods, manifest: 
     for index, (step, program, method) in enumerate(steps):
         at = f"{place}.path[{index}]"
         _check_step(step, method, at, last=index == len(steps) - 1)
+        _check_outside(step, method, at, told=manifest.model.outside is not None)
+        _check_place(step, entry.path[index - 1] if index else None, at)
         if program.width != width:
             _order(f"The path changes from width {width} to {program.width}.", f"{at}.method", expected="one width")
         if method.inputs[0].shape != tensor.shape:
@@ -245,6 +249,23 @@ def _check_step(step: PathStep, method: MethodEntry, place: str, *, last: bool) 
             "An exit, and only an exit, has a threshold.",
             place=f"{place}.threshold",
         )
+
+
+def _check_outside(step: PathStep, method: MethodEntry, place: str, *, told: bool) -> None:
+    wanted = told and method.kind != "stage"
+    if (step.outside is not None) != wanted:
+        raise EbbtideError(
+            "bundle.manifest_missing_key" if wanted else "bundle.manifest_value",
+            "Exits and heads of a model that tells what is outside, and only they, have a threshold for it.",
+            place=f"{place}.outside",
+        )
+
+
+def _check_place(step: PathStep, before: PathStep | None, place: str) -> None:
+    if before is None and step.at is not None:
+        _order("The first step runs on the device.", f"{place}.at", expected="no key")
+    if before is not None and before.at is not None and step.at is None:
+        _order("What follows a step on a server runs there, too.", f"{place}.at", expected="server")
 
 
 def _check_expected(entry: ConfigurationEntry, place: str) -> None:

@@ -95,13 +95,13 @@ class RuntimeEntry(Entry):
 
 
 class OutsideEntry(Entry):
-    """How to tell an input that belongs to none of the classes: its score lies above the threshold.
+    """How to tell an input that belongs to none of the classes: its score lies above ``outside`` of the step left at.
 
-    ``fallback`` names the bundle to ask instead, null if there is none.
+    ``energy`` is that of the logits, ``confidence`` the confidence negated. ``fallback`` names the bundle to ask
+    instead, null if there is none.
     """
 
-    score: Literal["energy"]
-    threshold: Float32
+    score: Literal["energy", "confidence"]
     fallback: Identifier | None
 
 
@@ -197,10 +197,20 @@ class ProgramEntry(Entry):
 
 
 class PathStep(Entry):
-    """One call: ``program/method``, with the threshold (log-odds) above which an exit is taken."""
+    """One call: ``program/method``, with the threshold (log-odds) above which an exit is taken.
+
+    Where the model tells what lies outside of its classes, every exit and head has in ``outside`` the score above which
+    an answer given there is that.
+
+    The steps with ``at`` are the end of a path, never all of it: a device may have them run by a server that holds this
+    bundle, whose address the application gives. The device holds the same methods and runs them wherever it has no
+    server or gets no answer.
+    """
 
     method: MethodReference
     threshold: Float32 | None = None
+    outside: Float32 | None = None
+    at: Literal["server"] | None = None
 
 
 class Scored(Entry):

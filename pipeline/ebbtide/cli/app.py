@@ -10,6 +10,19 @@ from typing import Annotated
 import typer
 
 from ebbtide import __version__
+from ebbtide.cli.arguments import (
+    AsJson,
+    BundleFolder,
+    Cache,
+    Configuration,
+    MinimumSequence,
+    NoCode,
+    Overrides,
+    Quiet,
+    RecipeFile,
+    Trusted,
+)
+from ebbtide.cli.serve import serve
 from ebbtide.cli.surface import speaking
 
 app = typer.Typer(
@@ -25,28 +38,6 @@ keys_app = typer.Typer(
     help="Keys that sign bundles and that readers trust.", no_args_is_help=True, rich_markup_mode=None
 )
 app.add_typer(keys_app, name="keys")
-
-RecipeFile = Annotated[Path, typer.Argument(help="The recipe (YAML).", show_default=False)]
-BundleFolder = Annotated[Path, typer.Argument(help="The bundle's folder.", show_default=False)]
-Overrides = Annotated[
-    list[str], typer.Option("--set", metavar="A.B=C", help="Override a value of the recipe; may be repeated.")
-]
-NoCode = Annotated[
-    bool, typer.Option("--no-code", help="Refuse to run the recipe's own Python files and .pt2 programs.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Result as JSON on stdout, progress as JSON lines on stderr.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Cache = Annotated[
-    Path | None, typer.Option("--cache", help="Where finished steps are kept. [default: the user's cache folder]")
-]
-Trusted = Annotated[
-    list[Path] | None,
-    typer.Option("--key", help="Trusted public key (PEM); may be repeated. [default: this machine's development key]"),
-]
-MinimumSequence = Annotated[int, typer.Option("--minimum-sequence", min=0, help="Refuse bundles older than this.")]
-Configuration = Annotated[
-    str | None, typer.Option("--configuration", "-c", help="Configuration to run. [default: tier 0]")
-]
 
 
 class BenchEngine(StrEnum):
@@ -192,6 +183,14 @@ def run(
         Path | None,
         typer.Option("--decisions", help="Append a JSON line for every decision to this file. Implies --adaptive."),
     ] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", help="Address of an `ebb serve` of this bundle, for the steps it leaves to a server."),
+    ] = None,
+    stream: Annotated[
+        Path | None,
+        typer.Option("--stream", help="The inputs are one camera's frames, in order; settings of the stream (JSON)."),
+    ] = None,
     trusted: Trusted = None,
     as_json: AsJson = False,
     quiet: Quiet = False,
@@ -204,11 +203,21 @@ def run(
         adaptive = adaptive or signals is not None or decisions is not None
         predict = partial(api.run_adaptive, signals=signals, decisions=decisions) if adaptive else api.run
         results = predict(
-            bundle, source, configuration=configuration, top=top, trusted=trusted, progress=surface.progress
+            bundle,
+            source,
+            configuration=configuration,
+            top=top,
+            trusted=trusted,
+            server=server,
+            stream=stream,
+            progress=surface.progress,
         )
         surface.result(
             {"predictions": [r.as_dict() for r in results]}, lambda: tables.predicted(results, adaptive=adaptive)
         )
+
+
+app.command()(serve)
 
 
 @app.command()

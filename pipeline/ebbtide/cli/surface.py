@@ -117,8 +117,11 @@ class Surface:
         self.progress = progress
         self._as_json, self._quiet, self._bars = as_json, quiet, bars
 
-    def result(self, value: Mapping[str, Any], show: Callable[[], None] | None = None) -> None:
-        """Print a result on stdout: as JSON, or as `show` prints it for a person (nothing if quiet)."""
+    def result(self, value: Mapping[str, Any], show: Callable[[], None] | None = None, *, flush: bool = False) -> None:
+        """Print a result on stdout: as JSON, or as `show` prints it for a person (nothing if quiet).
+
+        `flush` is for a command that goes on afterwards: another program may be waiting for it.
+        """
         if self._bars is not None:
             # Bars that are still drawn would run through the result on the same terminal.
             self._bars.stop()
@@ -126,6 +129,8 @@ class Surface:
             print(json.dumps(value, ensure_ascii=False, indent=2, default=str))
         elif show is not None and not self._quiet:
             show()
+        if flush:
+            sys.stdout.flush()
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -66,6 +66,8 @@ def checked(found: Checked) -> None:
     splits = ", ".join(f"{found.splits[name]} {name}" for name in ("train", "select", "test"))
     stages = ", ".join(found.stages)
     accuracy = "trained by the build" if found.accuracy is None else f"{100 * found.accuracy:.2f} % on select"
+    if found.outside is not None:
+        splits += "; of other classes " + ", ".join(f"{count} {name}" for name, count in found.outside.items())
     for label, value in (
         ("recipe", found.name),
         ("classes", f"{len(found.classes)} of {found.universal_classes}"),
@@ -97,24 +99,47 @@ def predicted(found: Sequence[Prediction], *, adaptive: bool = False) -> None:
     best = max((one.top for one in found), default=1)
     recorded = any(one.t_ms is not None for one in found)
     why = (*(("at",) if recorded else ()), "tier", "reason") if adaptive else ()
-    table = _table("input", *why, *(f"top {i + 1}" for i in range(best)), "left at", "time")
+    tells = any(one.result.outside is not None for one in found)
+    table = _table(
+        "input", *why, *(("outside",) if tells else ()), *(f"top {i + 1}" for i in range(best)), "left at", "time"
+    )
     for one in found:
         result = one.result
         ranked = [f"{r.name} {100 * r.probability:.1f} %" for r in result.top(best)]
         ranked += [""] * (best - len(ranked))
         left_at = result.left_at.rpartition("/")[2]
+        if result.served is not None and result.served.answered:
+            left_at += " on the server"
+        if result.scene is not None:
+            left_at += f", scene {result.scene.number}"
         cells = {
             "at": "" if one.t_ms is None else f"{one.t_ms / 1000:,.1f} s",
             "tier": "-" if result.tier is None else result.tier,
             "reason": result.reason,
         }
         shown = [cells[name] for name in why]
+        shown += [_outside(one)] if tells else []
         _row(table, one.name, *shown, *ranked, left_at, f"{result.times.total_us:,.0f} us")
     _console().print(table)
+    here = [one.result.served.reason for one in found if one.result.served is not None and one.result.served.reason]
+    if here:
+        print(f"{len(here)} of {len(found)} ran here what a server may run: {here[0]}")
     if adaptive:
         return
     for reason in dict.fromkeys(f"{one.result.configuration}: {one.result.reason}" for one in found):
         print(f"configuration {reason}")
+
+
+def _outside(one: Prediction) -> str:
+    if not one.result.outside:
+        return ""
+    return "outside" if one.ask is None else f"outside, ask {one.ask}"
+
+
+def serving(facts: dict[str, Any]) -> None:
+    """What is served, and where."""
+    names = ", ".join(facts["configurations"])
+    print(f"{facts['name']} {facts['sequence']} at {facts['address']} ({names}); Ctrl-C ends it")
 
 
 def benched(found: BenchReport) -> None:

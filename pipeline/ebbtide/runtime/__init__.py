@@ -5,10 +5,14 @@ from ebbtide.runtime.bench import BenchReport, ConfigurationBench, Overhead, ben
 from ebbtide.runtime.configuration import Configuration, Step, Visit, bind, walk
 from ebbtide.runtime.evaluate import Evaluation, evaluate, run_path
 from ebbtide.runtime.inputs import Inputs, load_inputs
+from ebbtide.runtime.outside import answer, energy, strangeness
 from ebbtide.runtime.policy import Decision, Policy, PolicyState, Signals
 from ebbtide.runtime.residency import Source
-from ebbtide.runtime.result import Ranked, Result, Times
-from ebbtide.runtime.session import Current, Session, energy, input_spec
+from ebbtide.runtime.result import Ranked, Result, Scene, Served, Times
+from ebbtide.runtime.scenes import StreamSettings
+from ebbtide.runtime.server_stage import Server
+from ebbtide.runtime.session import Current, Session, input_spec
+from ebbtide.runtime.streams import Stream
 
 __all__ = [
     "AdaptiveSession",
@@ -24,12 +28,18 @@ __all__ = [
     "PolicyState",
     "Ranked",
     "Result",
+    "Scene",
+    "Served",
+    "Server",
     "Session",
     "Signals",
     "Source",
     "Step",
+    "Stream",
+    "StreamSettings",
     "Times",
     "Visit",
+    "answer",
     "bench",
     "bind",
     "energy",
@@ -38,5 +48,6 @@ __all__ = [
     "load_inputs",
     "run_path",
     "session_overhead",
+    "strangeness",
     "walk",
 ]

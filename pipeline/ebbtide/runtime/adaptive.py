@@ -8,10 +8,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ebbtide.bundle.manifest import PolicyEntry
+from ebbtide.bundle.manifest import Manifest, PolicyEntry
 from ebbtide.engine import Array
 from ebbtide.errors import EbbtideError
 from ebbtide.runtime.adaptive_core import AdaptiveCore, OnDecision
+from ebbtide.runtime.configuration import Watch
 from ebbtide.runtime.decision_log import DecisionLog
 from ebbtide.runtime.policy import Decision, Policy
 from ebbtide.runtime.polling import Clock, Poller, Schedule, Wait, monotonic_ms
@@ -100,6 +101,11 @@ class AdaptiveSession:
                 raise
 
     @property
+    def manifest(self) -> Manifest:
+        """The bundle's manifest."""
+        return self._session.manifest
+
+    @property
     def session(self) -> Session:
         """The session that is switched."""
         return self._session
@@ -129,13 +135,13 @@ class AdaptiveSession:
         """How much slower predictions are than expected; recorded, and not acted on."""
         return self._core.slowdown()
 
-    def predict(self, image: Any) -> Result:
+    def predict(self, image: Any, *, watch: Watch | None = None) -> Result:
         """Classify one image or signal, as `Session.predict` does."""
-        return self._tracked(self._session.predict, image)
+        return self._tracked(self._session.predict, image, watch)
 
-    def predict_tensor(self, tensor: Array) -> Result:
+    def predict_tensor(self, tensor: Array, *, watch: Watch | None = None) -> Result:
         """Classify one input that is preprocessed already, as `Session.predict_tensor` does."""
-        return self._tracked(self._session.predict_tensor, tensor)
+        return self._tracked(self._session.predict_tensor, tensor, watch)
 
     def poll(self) -> Decision | None:
         """Read and decide now, in the thread that calls this; see `AdaptiveCore.tick`."""
@@ -193,18 +199,20 @@ class AdaptiveSession:
     ) -> None:
         self.close()
 
-    def _tracked(self, predict: Callable[[Any], Result], value: Any) -> Result:
+    def _tracked(self, predict: Callable[..., Result], value: Any, watch: Watch | None) -> Result:
         self._refuse_closed()
         poller = self._poller
         if poller is None:
-            result = predict(value)
+            result = predict(value, watch=watch)
         else:
             poller.use()
             try:
-                result = predict(value)
+                result = predict(value, watch=watch)
             finally:
                 poller.use()
-        self._core.record(result)
+        # A frame that was stopped, or a server that was asked, says nothing of how fast this device is.
+        if watch is None and result.served is None:
+            self._core.record(result)
         return result
 
     def _refuse_closed(self) -> None:

@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ebbtide.bundle.manifest import OutsideEntry
 from ebbtide.engine import Array
 from ebbtide.runtime.configuration import Configuration, walk
+from ebbtide.runtime.outside import answer
 from ebbtide.runtime.session import Session
 from ebbtide.steps import Progress, silent
 
@@ -34,7 +36,8 @@ class Evaluation:
 
     `labels` int64 (n,): the class; `positions` int64 (n,): where the path was left; `steps` int64 (n,): the index into
     `left_at_names` of the exit or head; `confidences` float32 (n,); `probabilities` and `logits` float32 (n, classes);
-    `macs` int64 (n,): of the methods that were run.
+    `macs` int64 (n,): of the methods that were run; `outside` bool (n,): whether the answer is that the input belongs
+    to none of the classes, None if the bundle has no rule for that.
     """
 
     configuration: str
@@ -46,6 +49,12 @@ class Evaluation:
     probabilities: Array
     logits: Array
     macs: npt.NDArray[np.int64]
+    outside: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def outside_share(self) -> float | None:
+        """Which share of the samples, 0 to 1, was answered to be outside; None without a rule."""
+        return None if self.outside is None else float(self.outside.mean())
 
     @property
     def mean_macs(self) -> float:
@@ -72,11 +81,19 @@ def evaluate(session: Session, split: Samples, *, progress: Progress = silent) -
     Raises:
         EbbtideError: what a prediction raises.
     """
+    model = session.manifest.model
     with session.pinned() as configuration:
-        return run_path(configuration, split, classes=len(session.manifest.model.classes), progress=progress)
+        return run_path(configuration, split, classes=len(model.classes), rule=model.outside, progress=progress)
 
 
-def run_path(configuration: Configuration, split: Samples, *, classes: int, progress: Progress = silent) -> Evaluation:
+def run_path(
+    configuration: Configuration,
+    split: Samples,
+    *,
+    classes: int,
+    rule: OutsideEntry | None = None,
+    progress: Progress = silent,
+) -> Evaluation:
     """Run a bound configuration over all samples of a split; see `evaluate`."""
     count = len(split)
     leaves = [step for step in configuration.steps if not step.is_stage]
@@ -85,6 +102,7 @@ def run_path(configuration: Configuration, split: Samples, *, classes: int, prog
     confidences = np.empty(count, dtype=np.float32)
     probabilities = np.empty((count, classes), dtype=np.float32)
     logits = np.empty((count, classes), dtype=np.float32)
+    outside = np.zeros(count, dtype=np.bool_)
     with progress.task(f"running {configuration.id}", count) as task:
         for index, tensor in _tensors(split):
             visit = walk(configuration.steps, tensor)
@@ -92,6 +110,7 @@ def run_path(configuration: Configuration, split: Samples, *, classes: int, prog
             confidences[index] = visit.confidence
             probabilities[index] = visit.probabilities
             logits[index] = visit.logits
+            outside[index] = bool(answer(visit, rule)[1])
             if (index + 1) % _BLOCK == 0 or index + 1 == count:
                 task.advance(index % _BLOCK + 1)
     return Evaluation(
@@ -104,6 +123,7 @@ def run_path(configuration: Configuration, split: Samples, *, classes: int, prog
         probabilities=probabilities,
         logits=logits,
         macs=np.array([step.macs for step in leaves], dtype=np.int64)[steps],
+        outside=None if rule is None else outside,
     )
 
 

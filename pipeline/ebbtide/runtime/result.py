@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,14 @@ class Times:
     """Wall clock of one prediction in microseconds.
 
     `methods` are the calls that were made, in order, by ``program/method``; `total_us` is everything from the image to
-    the result, so it is more than the sum of the others by what the session itself took.
+    the result, so it is more than the sum of the others by what the session itself took. `server_us` is what was spent
+    on asking a server, in vain or not.
     """
 
     preprocess_us: float
     methods: tuple[tuple[str, float], ...]
     total_us: float
+    server_us: float = 0.0
 
     @property
     def methods_us(self) -> float:
@@ -38,8 +40,37 @@ class Times:
 
     @property
     def session_us(self) -> float:
-        """What the session took around preprocessing and calls."""
-        return self.total_us - self.preprocess_us - self.methods_us
+        """What the session took around preprocessing, calls and the server."""
+        return self.total_us - self.preprocess_us - self.methods_us - self.server_us
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What became of the steps that a server may run: `answered` there, or run here, and then `reason` says why.
+
+    `spent_us` is the time from the question to the answer or to giving up, 0 if the server was not asked.
+    """
+
+    answered: bool
+    reason: str | None
+    spent_us: float
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A frame's place in its stream; see `ebbtide.runtime.streams.Stream`.
+
+    `number` counts scenes and `frame` the frames of this one, from 0. `stopped` says that the frame was like the
+    scene's first one and repeats its answer. `distance` is the frame's from the first one at the exit that is watched
+    and `threshold` what it was held against, None where nothing was compared; `reason` says why it stopped or did not.
+    """
+
+    number: int
+    frame: int
+    stopped: bool
+    distance: float | None
+    threshold: float | None
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +81,7 @@ class Result:
     log-odds of the best class after temperature. `position` is that of the exit or head at which the path was left,
     `left_at` its ``program/method``. `outside` says that the input seems to belong to none of the classes, None if the
     bundle has no rule for that. `configuration`, `tier` and `reason` are those in force when the prediction began.
+    `served` is None unless the prediction came to steps that a server may run, `scene` unless it is a stream's frame.
     Arrays: `probabilities` and `logits`, float32 (classes,), in their own memory.
     """
 
@@ -66,6 +98,8 @@ class Result:
     reason: str
     times: Times
     classes: tuple[str, ...]
+    served: Served | None = None
+    scene: Scene | None = None
 
     @property
     def probability(self) -> float:
@@ -79,6 +113,7 @@ class Result:
 
     def to_json(self, *, top: int = 5) -> dict[str, Any]:
         """The result as JSON values, with the best `top` classes in place of the arrays."""
+        more = {"served": self.served, "scene": self.scene}
         return {
             "label": self.label,
             "class": self.class_name,
@@ -95,4 +130,5 @@ class Result:
                 "methods_us": dict(self.times.methods),
                 "total_us": self.times.total_us,
             },
+            **{name: asdict(value) for name, value in more.items() if value is not None},
         }

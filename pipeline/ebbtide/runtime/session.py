@@ -11,19 +11,19 @@ from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from ebbtide.bundle.manifest import ConfigurationEntry, Manifest, OutsideEntry
+from ebbtide.bundle.manifest import ConfigurationEntry, Manifest
 from ebbtide.data import InputSpec, preprocess
 from ebbtide.engine import Array, Engine
 from ebbtide.errors import EbbtideError
 from ebbtide.runtime.background import Background
-from ebbtide.runtime.configuration import Configuration, Visit, bind, programs_of, walk
+from ebbtide.runtime.configuration import Configuration, Visit, Watch, bind, programs_of, walk
+from ebbtide.runtime.outside import answer
 from ebbtide.runtime.pixels import pixels_of
 from ebbtide.runtime.residency import Residency, Source, check_engine
 from ebbtide.runtime.result import Result, Times
+from ebbtide.runtime.server_stage import Link, Server, walk_to_server
 from ebbtide.runtime.tiers import Tiers
+from ebbtide.runtime.wire import digest_of
 
 _clock = time.perf_counter_ns
 
@@ -66,10 +66,12 @@ class Session:
             swap of pointers; ``active`` keeps the programs of one configuration, and of two only while it switches.
         minimum_accuracy: a floor, 0 to 1, on what a configuration promises; tiers below it are clamped, see `Tiers`.
         warm_up: how often each method is run on zeros after its program was loaded, >= 0.
+        server: an address, or a `Server`, that runs the steps which the bundle leaves to one; nothing is sent anywhere
+            without it. The session runs these steps itself where the server gives no answer, and says so in the result.
 
     Raises:
         EbbtideError: ``runtime.configuration``, ``runtime.below_floor``, ``runtime.floor``, ``runtime.engine`` or
-            ``bundle.runtime_version`` if the bundle is not for this engine, and what loading raises.
+            ``bundle.runtime_version`` if the bundle is not for this engine, ``runtime.server``, what loading raises.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class Session:
         residency: Literal["all", "active"] = "all",
         minimum_accuracy: float | None = None,
         warm_up: int = 1,
+        server: Server | str | None = None,
     ) -> None:
         check_engine(source.manifest.runtime, engine)
         self._manifest = source.manifest
@@ -99,13 +102,19 @@ class Session:
         self._running = 0
         self._closed = False
         entry, reason = self._first(configuration)
+        self._link: Link | None = None
         try:
+            if server is not None:
+                known = Server(server) if isinstance(server, str) else server
+                self._link = Link(known, digest_of(source), self._manifest)
             if residency == "all":
                 for name in self._manifest.tiers:
                     self._bound(self._tiers.entry(name), reason="start")
             self._lease = _Lease(self._bound(entry, reason))
         except BaseException:
             self._programs.keep_only(())
+            if self._link is not None:
+                self._link.close()
             raise
 
     @property
@@ -134,12 +143,13 @@ class Session:
         configuration = self._lease.configuration
         return Current(configuration.id, configuration.tier, configuration.reason)
 
-    def predict(self, image: Any) -> Result:
+    def predict(self, image: Any, *, watch: Watch | None = None) -> Result:
         """Classify one image or signal.
 
         Args:
             image: a PIL image (its EXIF orientation is applied), a uint8 array (H, W) or (H, W, C) already upright, or
                 for a signal bundle a float32 array (C, T).
+            watch: may end the prediction at an exit; see `ebbtide.runtime.streams.Stream`, which is one.
 
         Raises:
             EbbtideError: ``runtime.input`` or what preprocessing refuses, ``runtime.closed``, ``runtime.output``, and
@@ -147,14 +157,14 @@ class Session:
         """
         start = _clock()
         tensor = preprocess(pixels_of(image, self._spec), self._spec)[None]
-        return self._predict(tensor, start, _clock())
+        return self._predict(tensor, start, _clock(), watch)
 
-    def predict_tensor(self, tensor: Array) -> Result:
+    def predict_tensor(self, tensor: Array, *, watch: Watch | None = None) -> Result:
         """Classify one input that is preprocessed already: float32, with or without the batch dimension of 1."""
         start = _clock()
         if tensor.ndim == len(self._spec.shape):
             tensor = tensor[None]
-        return self._predict(tensor, start, start)
+        return self._predict(tensor, start, start, watch)
 
     def switch(self, configuration_id: str, *, reason: str = "application") -> Current:
         """Put another configuration in force, loading what it needs beside what is running.
@@ -256,6 +266,9 @@ class Session:
                 self._closed = True
                 self._idle.wait_for(lambda: self._running == 0)
             self._programs.keep_only(())
+            if self._link is not None:
+                self._link.close()
+                self._link = None
 
     def __enter__(self) -> Session:
         return self
@@ -265,16 +278,22 @@ class Session:
     ) -> None:
         self.close()
 
-    def _predict(self, tensor: Array, start: int, ready: int) -> Result:
+    def _predict(self, tensor: Array, start: int, ready: int, watch: Watch | None) -> Result:
         lease = self._enter()
         try:
-            visit = walk(lease.configuration.steps, tensor)
+            configuration = lease.configuration
+            if watch is not None:
+                watch.begin(configuration)
+            if configuration.handover is None:
+                visit = walk(configuration.steps, tensor, watch)
+            else:
+                visit = walk_to_server(configuration, tensor, self._link, watch)
         finally:
             self._leave(lease)
         return self._result(lease.configuration, visit, start, ready)
 
     def _result(self, configuration: Configuration, visit: Visit, start: int, ready: int) -> Result:
-        label, outside = answer(visit.logits, self._outside)
+        label, outside = answer(visit, self._outside)
         step = visit.step
         return Result(
             label=label,
@@ -295,8 +314,10 @@ class Session:
                     for done, spent in zip(configuration.steps, visit.times_ns, strict=False)
                 ),
                 total_us=(_clock() - start) / 1000,
+                server_us=0.0 if visit.served is None else visit.served.spent_us,
             ),
             classes=self._classes,
+            served=visit.served,
         )
 
     def _enter(self) -> _Lease:
@@ -367,25 +388,3 @@ def input_spec(manifest: Manifest) -> InputSpec:
         crop=entry.crop,
         resize=entry.resize,
     )
-
-
-def answer(logits: npt.NDArray[np.float32], outside: OutsideEntry | None) -> tuple[int, bool | None]:
-    """What the logits at which a path was left say.
-
-    Returns:
-        The index of the largest logit, the lowest one of equals; and whether the input seems to belong to none of the
-        classes, None without a rule for that. An energy that is not a number is above no threshold.
-    """
-    return int(logits.argmax()), None if outside is None else energy(logits) > outside.threshold
-
-
-def energy(logits: npt.NDArray[np.float32]) -> float:
-    """The energy score of an input, ``-log(sum(exp(logits)))`` in double precision; higher is stranger.
-
-    Not a number where a logit is, or where the largest is infinite. Liu et al., Energy-based Out-of-distribution
-    Detection, NeurIPS 2020, equation 4 with temperature 1.
-    """
-    wide = logits.astype(np.float64)
-    peak = float(wide.max())
-    with np.errstate(invalid="ignore"):
-        return -(peak + float(np.log(np.exp(wide - peak).sum())))

@@ -34,6 +34,7 @@ def test_help_imports_nothing_heavy() -> None:
         "inspect",
         "build",
         "run",
+        "serve",
         "bench",
         "verify",
         "install",

@@ -5,32 +5,17 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from ebbtide.bundle import BundleDraft, OutsideEntry, ProgramEntry, TensorEntry, float32
-from ebbtide.lowering import ProgramSpec, lower
+from ebbtide.bundle import BundleDraft, OutsideEntry, ProgramEntry, TensorEntry
 
 TESTS = Path(__file__).parents[2]
 
 for folder in (TESTS / "unit" / "runtime", TESTS / "vectors"):
     sys.path.insert(0, str(folder))
 
-from runtime_bundles import WIDTHS, manifest, modules, program  # noqa: E402 - it lies beside other tests
+from runtime_bundles import WIDTHS, manifest, program  # noqa: E402 - they lie beside other tests
+from runtime_programs import lowered_programs  # noqa: E402
 
-
-def lowered_programs(folder: Path) -> dict[str, Path]:
-    """The programs of two widths, by their paths in the bundle."""
-    files = {}
-    for seed, (width, channels) in enumerate(WIDTHS.items()):
-        parts = modules(channels, seed)
-        spec = ProgramSpec(
-            id=width,
-            stages=[parts["stage0"], parts["stage1"]],
-            exits={0: parts["exit0"].logits},
-            head=parts["head"].logits,
-            temperatures={"exit0": 1.0, "head": 1.0},
-            input_shape=(1, 8, 8),
-        )
-        files[f"programs/{width}.pte"] = lower(spec, folder / f"{width}.pte").file
-    return files
+__all__ = ["draft", "laid_out", "lowered_programs"]
 
 
 def laid_out(program: ProgramEntry) -> ProgramEntry:
@@ -56,5 +41,5 @@ def laid_out(program: ProgramEntry) -> ProgramEntry:
 def draft(**parts: object) -> BundleDraft:
     """What a build decides about the bundle; `parts` replace top-level fields."""
     parts.setdefault("programs", tuple(laid_out(program(width)) for width in WIDTHS))
-    whole = manifest(outside=OutsideEntry(score="energy", threshold=float32(-4.0), fallback=None))
+    whole = manifest(outside=OutsideEntry(score="energy", fallback=None), outside_above=-4.0)
     return BundleDraft(**{name: parts.get(name, getattr(whole, name)) for name in BundleDraft.model_fields})

@@ -217,8 +217,8 @@ def test_minus_zero_differs_from_zero_and_nan_equals_nan_when_replayed(runner: P
                     "name": "one",
                     "why": "signs",
                     "classes": 2,
-                    "path": [{"method": "p/head", "kind": "head", "position": 1}],
-                    "outside": {"score": "energy", "threshold": "-inf"},
+                    "path": [{"method": "p/head", "kind": "head", "position": 1, "outside": "-inf"}],
+                    "outside": "energy",
                     "samples": [{"outputs": [outputs], "expected": expected}],
                 }
             ],

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime_programs import lowered_programs
 
 from ebbtide.lowering import LoweredProgram
 
@@ -27,3 +28,9 @@ def programs(benchmarks: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
     from widths_programs import small_widths
 
     return small_widths(tmp_path_factory.mktemp("widths"))
+
+
+@pytest.fixture(scope="session")
+def small_programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The programs of `runtime_bundles`, lowered."""
+    return lowered_programs(tmp_path_factory.mktemp("small"))

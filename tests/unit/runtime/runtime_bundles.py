@@ -134,16 +134,19 @@ def program(width: str) -> ProgramEntry:
 
 
 def configuration(
-    name: str, width: str, *, threshold: float | None, accuracy: float, mean_macs: int
+    name: str, width: str, *, threshold: float | None, accuracy: float, mean_macs: int, outside: float | None = None
 ) -> ConfigurationEntry:
-    exits = () if threshold is None else (PathStep(method=f"{width}/exit0", threshold=float32(threshold)),)
+    strange = None if outside is None else float32(outside)
+    exits = (
+        () if threshold is None else (PathStep(method=f"{width}/exit0", threshold=float32(threshold), outside=strange),)
+    )
     return ConfigurationEntry(
         id=name,
         path=(
             PathStep(method=f"{width}/stage0"),
             *exits,
             PathStep(method=f"{width}/stage1"),
-            PathStep(method=f"{width}/head"),
+            PathStep(method=f"{width}/head", outside=strange),
         ),
         expected=Expected(
             select=Scored(accuracy=accuracy, n=100),
@@ -157,8 +160,14 @@ def configuration(
 
 
 def manifest(
-    *, outside: OutsideEntry | None = None, files: tuple[FileEntry, ...] | None = None, engine_range: str = "1.5.0"
+    *,
+    outside: OutsideEntry | None = None,
+    outside_above: float = 0.0,
+    files: tuple[FileEntry, ...] | None = None,
+    engine_range: str = "1.5.0",
 ) -> Manifest:
+    """With a rule for what is outside, every exit and head has the same threshold for it."""
+    above = None if outside is None else outside_above
     return Manifest(
         name="flowers",
         sequence=3,
@@ -187,10 +196,10 @@ def manifest(
         payload=PayloadEntry(format="raw"),
         programs=tuple(program(width) for width in WIDTHS),
         configurations=(
-            configuration("full", "w100", threshold=None, accuracy=0.95, mean_macs=9000),
-            configuration("sure", "w100", threshold=SURE, accuracy=0.93, mean_macs=7000),
-            configuration("small", "w50", threshold=SMALL, accuracy=0.88, mean_macs=2000),
-            configuration("extra", "w50", threshold=None, accuracy=0.9, mean_macs=3000),
+            configuration("full", "w100", threshold=None, accuracy=0.95, mean_macs=9000, outside=above),
+            configuration("sure", "w100", threshold=SURE, accuracy=0.93, mean_macs=7000, outside=above),
+            configuration("small", "w50", threshold=SMALL, accuracy=0.88, mean_macs=2000, outside=above),
+            configuration("extra", "w50", threshold=None, accuracy=0.9, mean_macs=3000, outside=above),
         ),
         tiers=("full", "sure", "small"),
         policy=DEFAULT_POLICY,

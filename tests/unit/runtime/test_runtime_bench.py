@@ -4,12 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_bundles import SURE, CountingEngine, all_modules, images, open_session, scaled
+from runtime_bundles import SURE, CountingEngine, Folder, all_modules, images, manifest, open_session, scaled
 
-from ebbtide.engine import Array
+from ebbtide.bundle.manifest import OutsideEntry
+from ebbtide.engine import Array, EagerEngine
 from ebbtide.errors import EbbtideError
 from ebbtide.profiling import Plan
-from ebbtide.runtime import BenchReport, bench, evaluate, session_overhead
+from ebbtide.runtime import BenchReport, Session, bench, evaluate, session_overhead
 
 
 class ArraySplit:
@@ -21,6 +22,21 @@ class ArraySplit:
 
     def tensor(self, indices: np.ndarray) -> np.ndarray:
         return self._tensors[indices]
+
+
+def test_evaluate_tells_what_is_outside_as_single_predictions_do() -> None:
+    pixels = images(40)
+    with open_session() as session:
+        plain = evaluate(session, ArraySplit(scaled(pixels)))
+        middle = float(np.float32(np.median(-plain.confidences) + 1e-4))
+    assert (plain.outside, plain.outside_share) == (None, None)
+    source = Folder(manifest(outside=OutsideEntry(score="confidence", fallback=None), outside_above=middle))
+    with Session(source, EagerEngine(all_modules()), configuration="sure") as session:
+        found = evaluate(session, ArraySplit(scaled(pixels)))
+        assert found.outside is not None
+        assert found.outside.tolist() == [session.predict(image).outside for image in pixels]
+    assert found.outside_share == pytest.approx(found.outside.mean())
+    assert 0 < found.outside.sum() < len(pixels)
 
 
 @pytest.mark.parametrize("count", [1, 256, 300])

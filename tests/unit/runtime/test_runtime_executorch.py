@@ -8,43 +8,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from runtime_bundles import WIDTHS, CountingEngine, Folder, all_modules, images, manifest, modules, scaled
+from runtime_bundles import CountingEngine, Folder, all_modules, images, manifest, scaled
+from runtime_programs import installed
 
-from ebbtide.bundle import Bundle, BundleDraft, Store, new_key, write_bundle
+from ebbtide.bundle import Bundle
 from ebbtide.engine import ExecuTorchEngine
 from ebbtide.errors import EbbtideError
-from ebbtide.lowering import ProgramSpec, lower
 from ebbtide.profiling import Plan, Target, measure, path_targets
 from ebbtide.runtime import Session, evaluate, session_overhead
 
 NAMES = ("full", "sure", "small", "extra")
 
 
-def lowered(width: str, seed: int, folder: Path) -> Path:
-    parts = modules(WIDTHS[width], seed)
-    spec = ProgramSpec(
-        id=width,
-        stages=[parts["stage0"], parts["stage1"]],
-        exits={0: parts["exit0"].logits},
-        head=parts["head"].logits,
-        temperatures={"exit0": 1.0, "head": 1.0},
-        input_shape=(1, 8, 8),
-    )
-    return lower(spec, folder / f"{width}.pte").file
-
-
 @pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+def bundle(small_programs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     """Lower, write, sign, pack, install: what `open_session` fakes, for real."""
-    folder = tmp_path_factory.mktemp("road")
-    files = {f"programs/{width}.pte": lowered(width, seed, folder) for seed, width in enumerate(WIDTHS)}
-    key = new_key(folder / "key.pem")
-    whole = manifest()
-    draft = BundleDraft(**{name: getattr(whole, name) for name in BundleDraft.model_fields})
-    write_bundle(folder / "bundle", draft, files, key=key, payload="xz")
-    store = Store(folder / "store")
-    store.install(folder / "bundle", [key.public])
-    return store.current("flowers", [key.public])
+    return installed(manifest(), small_programs, tmp_path_factory.mktemp("road"))
 
 
 def test_session_decides_as_the_modules_do_when_run_by_executorch(bundle: Bundle) -> None:

@@ -26,6 +26,7 @@ from ebbtide.bundle.manifest import OutsideEntry, float32
 from ebbtide.engine import Array, EagerEngine
 from ebbtide.errors import EbbtideError
 from ebbtide.runtime import Result, Session, energy
+from ebbtide.runtime.outside import ScoreName
 
 
 def by_hand(name: str, value: Array) -> tuple[str, Array]:
@@ -174,16 +175,17 @@ def test_predict_refuses_when_an_array_has_the_wrong_type() -> None:
         assert caught.value.code == "engine.input"
 
 
-def test_outside_follows_the_energy_when_the_bundle_has_a_rule() -> None:
+@pytest.mark.parametrize("score", ["energy", "confidence"])
+def test_outside_follows_the_score_when_the_bundle_has_a_rule(score: ScoreName) -> None:
     with open_session() as session:
         results = [session.predict(image) for image in images(30)]
     assert all(result.outside is None for result in results)
-    scores = [energy(result.logits) for result in results]
-    middle = float32(float(np.median(scores)))
-    rule = OutsideEntry(score="energy", threshold=middle, fallback=None)
-    with Session(Folder(manifest(outside=rule)), EagerEngine(all_modules())) as session:
+    scores = [energy(r.logits) if score == "energy" else -r.confidence for r in results]
+    middle = float32(float(np.median(scores)) + 1e-4)
+    source = Folder(manifest(outside=OutsideEntry(score=score, fallback=None), outside_above=middle))
+    with Session(source, EagerEngine(all_modules())) as session:
         found = [session.predict(image).outside for image in images(30)]
-    assert found == [score > middle for score in scores]
+    assert found == [value > middle for value in scores]
     assert set(found) == {True, False}
 
 

@@ -115,8 +115,11 @@ class Walk:
                     peak_bytes=1,
                 )
             )
-        path = tuple(PathStep(method=step["method"], threshold=step.get("threshold")) for step in case["path"])
-        rule = None if case["outside"] is None else OutsideEntry(fallback=None, **case["outside"])
+        path = tuple(
+            PathStep(method=step["method"], threshold=step.get("threshold"), outside=step.get("outside"))
+            for step in case["path"]
+        )
+        rule = None if case["outside"] is None else OutsideEntry(score=case["outside"], fallback=None)
         entry = base.programs[0]
         self.manifest: Manifest = base.model_copy(
             update={
