@@ -65,9 +65,9 @@ TRAINING: dict[str, Any] = {
     "learning_rate": 0.05,
     "warmup_epochs": 1,
 }
-TEACHER = {"weight": 0.9, "temperature": 4.0, "remember": True}
+TEACHER: dict[str, Any] = {"weight": 0.9, "temperature": 4.0, "remember": True}
 VIEWS = 8
-STEPS = {"steps": 3, "epochs_between": 2}
+STEPS: dict[str, Any] = {"steps": 3, "epochs_between": 2}
 OUTSIDE = 9_000
 _METHOD = re.compile(r"(universal|dense|(channels|hybrid|small)-(\d+(?:\.\d+)?))((?:-[a-z0-9]+)*)")
 WORDS = {
@@ -296,11 +296,11 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
         data = start.data
         # All is chosen: what was made and how is frozen before the first look at a test image.
         test = data.test.open(FrozenChoices.of({"settings": run.settings(), "weights": graph.digest()}))
+        parts = {"select": _right(graph, data.select), "test": _right(graph, test)}
         facts = {
             "settings": run.settings(),
             "classes": list(data.classes),
-            "select": _right(graph, data.select),
-            "test": _right(graph, test),
+            **parts,
             "kept": model.kept if model else 1.0,
             "stopped": model.stopped if model else None,
             "trail": [_without_history(step) for step in model.trail] if model else [],
@@ -314,7 +314,7 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
         }
         RUNS.mkdir(parents=True, exist_ok=True)
         write_json(run.path, facts)
-        Printed(run.name).say(f"select {facts['select']['accuracy']:.2%}, test {facts['test']['accuracy']:.2%}")
+        Printed(run.name).say(", ".join(f"{name} {found['accuracy']:.2%}" for name, found in parts.items()))
         return facts
 
 

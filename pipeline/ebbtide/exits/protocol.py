@@ -6,9 +6,13 @@ import importlib
 import pkgutil
 from typing import Protocol
 
+import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from ebbtide.errors import EbbtideError, nearest
+from ebbtide.exits.place import Place
+from ebbtide.exits.pools import Pool
 
 
 class ExitType(Protocol):
@@ -20,19 +24,23 @@ class ExitType(Protocol):
 
     name: str
 
-    def build(self, features: int, classes: int, *, channel_axis: int) -> Exit:
-        """A fresh exit for feature maps with `features` channels on axis `channel_axis` (the batch is axis 0)."""
+    def unfit(self, place: Place) -> str | None:
+        """Why there can be no exit of this type at a place, or that another type would be the same; None if it fits."""
+
+    def build(self, place: Place) -> Exit:
+        """A fresh exit for a place that it fits."""
 
 
 class Exit(nn.Module):
     """Feature map (batch, ...) to logits (batch, classes).
 
     Args:
-        pool: feature map to pooled features (batch, features); no parameters.
-        classify: pooled features to logits; everything that is trained.
+        pool: feature map to pooled features; no parameters.
+        classify: pooled features to logits; everything that is trained. Its first layer is linear or a convolution
+            without padding, so that it can take the standardisation of its inputs.
     """
 
-    def __init__(self, pool: nn.Module, classify: nn.Module) -> None:
+    def __init__(self, pool: Pool, classify: nn.Module) -> None:
         super().__init__()
         self.pool = pool
         self.classify = classify
@@ -41,6 +49,13 @@ class Exit(nn.Module):
         """Logits of a batch of feature maps."""
         logits: Tensor = self.classify(self.pool(feature_map))
         return logits
+
+
+def exit_macs(exit_module: Exit, place: Place) -> int:
+    """Multiply-accumulates of an exit for one sample, as `ebbtide.model.cost` counts them; pooling is not counted."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        exit_module(torch.zeros(1, *place.shape))
+    return int(counter.get_total_flops()) // 2
 
 
 def exit_types() -> dict[str, ExitType]:
@@ -70,3 +85,21 @@ def exit_type(name: str) -> ExitType:
             place="exits.type",
         )
     return known[name]
+
+
+def build_exit(name: str, place: Place) -> Exit:
+    """A fresh exit of a type at a place.
+
+    Raises:
+        EbbtideError: ``exits.unknown_type``; ``exits.unfit`` with the reason where the type cannot stand there.
+    """
+    kind = exit_type(name)
+    reason = kind.unfit(place)
+    if reason is not None:
+        raise EbbtideError(
+            "exits.unfit",
+            f"An exit of type {name} cannot stand on a feature map of shape {list(place.shape)}: {reason}",
+            hint="Choose another type for this position, for example pool-linear.",
+            place="exits.type",
+        )
+    return kind.build(place)

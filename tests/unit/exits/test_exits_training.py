@@ -5,123 +5,190 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch.nn import functional as F
 
 from ebbtide.errors import EbbtideError
 from ebbtide.exits import (
+    Classifier,
+    Exit,
     ExitSettings,
-    FeatureCache,
-    Records,
-    cache_features,
-    confidences,
-    exit_type,
-    exit_types,
+    Place,
+    build_exit,
     fit_temperature,
     load_exit,
-    record,
     save_exit,
     train_exit,
+    train_exits,
 )
+from ebbtide.exits.training import _Group, _hold_out, _loss
+from ebbtide.steps import silent
+
+PLACE = Place((5, 8, 8), 1, 3, 0, Classifier(5, 16, pools=True, hidden=()))
+QUICK = ExitSettings(epochs=5, batch_size=64)
 
 
-class Samples:
-    """Three classes that a mean over pixels tells apart, served like a split."""
-
-    def __init__(self, count: int = 300) -> None:
-        generator = torch.Generator().manual_seed(1)
-        self.labels = (np.arange(count) % 3).astype(np.int64)
-        noise = torch.randn(count, 2, 4, 4, generator=generator)
-        self.inputs = noise + torch.from_numpy(self.labels).view(-1, 1, 1, 1) * torch.tensor([1.0, -2.0]).view(
-            1, 2, 1, 1
-        )
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def batches(self, size: int):
-        labels = torch.from_numpy(self.labels)
-        yield from zip(self.inputs.split(size), labels.split(size), strict=True)
+def separable(count: int = 300, *, seed: int = 0, grid: bool = False) -> tuple[np.ndarray, np.ndarray]:
+    """Features of three classes, far from zero and of different scales."""
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(0, 3, count)
+    means = np.random.default_rng(7).normal(0, 4.0, (3, 5))
+    features = means[labels] + generator.normal(size=(count, 5))
+    if grid:
+        features = features[:, :, None, None] + generator.normal(size=(count, 5, 4, 4))
+        return (features * 3 + 10).astype(np.float32), labels
+    return (features * np.array([1, 10, 0.1, 1, 5]) + 20).astype(np.float32), labels
 
 
-def backbone() -> tuple[list[nn.Module], nn.Module]:
-    torch.manual_seed(0)
-    stages = [
-        nn.Sequential(nn.Conv2d(2, 5, 3), nn.BatchNorm2d(5), nn.ReLU()),
-        nn.Sequential(nn.Conv2d(5, 7, 1), nn.ReLU()),
-    ]
-    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(7, 3))
-    return [stage.eval() for stage in stages], head.eval()
-
-
-@pytest.fixture
-def cached(tmp_path: Path) -> FeatureCache:
-    stages, head = backbone()
-    pools = {p: exit_type("pool-linear").build(n, 3, channel_axis=1).pool for p, n in ((0, 5), (1, 7))}
-    cache_features(Samples(), stages, head, pools=pools, folder=tmp_path, batch_size=64)
-    return FeatureCache.load(tmp_path)
-
-
-def test_cache_features_equals_the_backbone_when_batches_are_ragged(cached: FeatureCache) -> None:
-    stages, head = backbone()
+def accuracy(module: Exit, features: np.ndarray, labels: np.ndarray) -> float:
     with torch.no_grad():
-        first = stages[0](Samples().inputs)
-        second = stages[1](first)
-        assert np.allclose(cached.pooled[0], first.mean((2, 3)).numpy(), atol=1e-6)
-        assert np.allclose(cached.pooled[1], second.mean((2, 3)).numpy(), atol=1e-6)
-        assert np.allclose(cached.logits, head(second).numpy(), atol=1e-6)
-    assert cached.labels.tolist() == Samples().labels.tolist()
+        return float((module.classify(torch.from_numpy(features)).argmax(1).numpy() == labels).mean())
 
 
-def test_cache_features_moves_no_weight_and_no_statistic(tmp_path: Path) -> None:
-    stages, head = backbone()
-    before = {k: v.clone() for k, v in nn.ModuleList([*stages, head]).state_dict().items()}
-    cache_features(Samples(), stages, head, pools={}, folder=tmp_path)
-    after = nn.ModuleList([*stages, head]).state_dict()
-    assert all(torch.equal(before[k], after[k]) for k in before)
-    assert all(p.grad is None for p in nn.ModuleList([*stages, head]).parameters())
+@pytest.mark.parametrize("kind", ["pool-linear", "pool-mlp", "pool-mlp-deep", "conv-branch"])
+def test_exit_learns_from_features_as_they_are(kind: str) -> None:
+    grid = kind == "conv-branch"
+    module = build_exit(kind, PLACE)
+    train_exit(module, *separable(grid=grid), settings=ExitSettings(epochs=12, batch_size=32))
+    assert accuracy(module, *separable(seed=1, grid=grid)) > 0.85
 
 
-def test_train_exit_learns_and_is_reproducible(cached: FeatureCache, tmp_path: Path) -> None:
+def test_exit_is_the_same_for_the_same_seed_and_comes_back_from_its_file(tmp_path: Path) -> None:
     made = []
-    for _ in range(2):
-        module = exit_type("pool-linear").build(5, 3, channel_axis=1)
-        train_exit(module, cached.pooled[0], cached.labels, settings=ExitSettings(epochs=20, batch_size=64))
+    for seed in (0, 0, 1):
+        module = build_exit("pool-linear", PLACE)
+        train_exit(module, *separable(), settings=ExitSettings(epochs=3, seed=seed))
         made.append(module)
-    assert torch.equal(made[0].classify.weight, made[1].classify.weight)
-    logits = made[0].classify(torch.from_numpy(np.array(cached.pooled[0])))
-    assert (logits.argmax(1).numpy() == cached.labels).mean() > 0.9
+    weights = [module.classify.weight for module in made]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
     save_exit(made[0], tmp_path / "exit.safetensors")
-    loaded = load_exit(exit_type("pool-linear").build(5, 3, channel_axis=1), tmp_path / "exit.safetensors")
+    loaded = load_exit(build_exit("pool-linear", PLACE), tmp_path / "exit.safetensors")
     with torch.no_grad():
         assert torch.equal(loaded.classify.bias, made[0].classify.bias)
     assert not any(p.requires_grad for p in loaded.parameters())
 
 
-def test_train_exit_refuses_features_that_are_not_finite() -> None:
-    module = exit_type("pool-linear").build(2, 2, channel_axis=1)
-    features = np.array([[1.0, np.nan], [0.0, 1.0]], dtype=np.float32)
-    with pytest.raises(EbbtideError) as caught:
-        train_exit(module, features, np.array([0, 1]), settings=ExitSettings(epochs=1))
-    assert caught.value.code == "exits.features"
+@pytest.mark.parametrize("kind", ["pool-mlp", "conv-branch"])
+def test_exits_trained_together_are_those_trained_alone(kind: str) -> None:
+    data = [separable(seed=seed, grid=kind == "conv-branch")[0] for seed in range(3)]
+    labels = separable()[1]
+    alone = [build_exit(kind, PLACE) for _ in data]
+    kept = [train_exit(one, features, labels, settings=QUICK) for one, features in zip(alone, data, strict=True)]
+    together = [build_exit(kind, PLACE) for _ in data]
+    histories = train_exits(together, data, labels, settings=QUICK)
+    for index, features in enumerate(data):
+        with torch.no_grad():
+            found, expected = (one[index].classify(torch.from_numpy(features)) for one in (together, alone))
+        assert torch.allclose(found, expected, atol=2e-3)
+        assert histories[index].epochs == kept[index].epochs
+
+
+def test_channel_that_is_almost_always_off_gets_no_enormous_weight() -> None:
+    features, labels = separable()
+    features[:, 1] = 0.0
+    features[3, 2:] = [1e-4, *features[3, 3:]]
+    module = build_exit("pool-linear", PLACE)
+    train_exit(module, features, labels, settings=QUICK)
+    assert float(module.classify.weight.detach().abs().max()) < 10
+    constant = build_exit("pool-linear", PLACE)
+    train_exit(constant, np.ones_like(features), labels, settings=QUICK)
+    assert all(bool(parameter.isfinite().all()) for parameter in constant.parameters())
+
+
+def test_every_exit_gets_the_gradient_of_its_own_loss_and_of_no_other() -> None:
+    features, labels = separable(120)
+    other = np.random.default_rng(3).normal(size=features.shape).astype(np.float32)
+    rows, y = torch.arange(120), torch.from_numpy(labels)
+    gradients = {}
+    for name, data in (("both", [features, other]), ("first", [features]), ("second", [other])):
+        exits = [build_exit("pool-mlp", PLACE) for _ in data]
+        group = _Group(exits, data, rows)
+        parameters = group.begin(0)
+        (_loss(group.logits(rows), y, None, QUICK) * len(data)).backward()
+        gradients[name] = {key: tensor.grad for key, tensor in parameters.items()}
+    for key, both in gradients["both"].items():
+        assert torch.allclose(both[0], gradients["first"][key][0], atol=1e-6)
+        assert torch.allclose(both[1], gradients["second"][key][0], atol=1e-6)
+        assert (both.flatten(1).abs().sum(1) > 0).all()
+
+
+class Counting:
+    """A progress that counts epochs."""
+
+    count = 0
+
+    def say(self, text: str) -> None: ...
+
+    def task(self, label: str, total: float | None = None) -> Counting:
+        return self
+
+    def __enter__(self) -> Counting:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def advance(self, count: float = 1, **facts: object) -> None:
+        self.count += 1
+
+
+def test_training_stops_when_held_out_samples_do_not_get_better_and_keeps_the_best_epoch() -> None:
+    features, _ = separable(400)
+    labels = np.random.default_rng(0).integers(0, 3, 400)
+    settings = ExitSettings(epochs=60, batch_size=16, held_out=0.25, patience=4)
+    module, counting = build_exit("pool-mlp", PLACE), Counting()
+    history = train_exit(module, features, labels, settings=settings, progress=counting)
+    # There is nothing to learn, so what is learned is wrong on other samples.
+    assert counting.count == history.epochs + 4 < 60
+    _, held_out = _hold_out(400, 1, settings)
+    assert len(held_out) == 100
+    with torch.no_grad():
+        found = F.cross_entropy(
+            module.classify(torch.from_numpy(features)[held_out]), torch.from_numpy(labels)[held_out]
+        )
+    assert float(found) == pytest.approx(history.held_out_loss, abs=1e-4)
+    last = train_exit(build_exit("pool-mlp", PLACE), features, labels, settings=ExitSettings(epochs=60, held_out=0.0))
+    assert (last.epochs, last.held_out_loss) == (60, None)
+
+
+def test_all_passes_of_a_sample_are_held_out_together() -> None:
+    learning, held_out = _hold_out(90, 3, ExitSettings(held_out=0.2))
+    assert sorted([*learning.tolist(), *held_out.tolist()]) == list(range(90))
+    assert len(held_out) == 18
+    assert not {row % 30 for row in learning.tolist()} & {row % 30 for row in held_out.tolist()}
+
+
+def test_exit_agrees_with_the_head_where_it_learns_from_it() -> None:
+    features, _ = separable(600)
+    generator = np.random.default_rng(5)
+    labels = generator.integers(0, 3, 600)
+    standard = (features - features.mean(0)) / features.std(0)
+    head = (standard @ generator.normal(0, 2, (5, 3))).astype(np.float32)
+    agreement = {}
+    for weight in (0.0, 1.0):
+        module = build_exit("pool-linear", PLACE)
+        settings = ExitSettings(epochs=25, batch_size=32, kl_weight=weight)
+        train_exit(module, features, labels, settings=settings, head_logits=head)
+        agreement[weight] = accuracy(module, features, head.argmax(1))
+    assert agreement[1.0] > 0.9
+    assert agreement[0.0] < 0.7
 
 
 @pytest.mark.parametrize(
-    ("shape", "axis"), [((2, 6, 4, 4), 1), ((2, 4, 4, 6), 3), ((2, 9, 6), 2), ((2, 6, 9), 1), ((2, 6), 1)]
+    ("wrong", "code"),
+    [
+        (ExitSettings(kl_weight=0.5), "exits.settings"),
+        (ExitSettings(held_out=1.0), "exits.settings"),
+        (ExitSettings(kl_weight=1.5), "exits.settings"),
+        (ExitSettings(kl_temperature=0.0), "exits.settings"),
+        (ExitSettings(), "exits.features"),
+    ],
 )
-def test_pool_linear_means_over_all_but_channels(shape: tuple[int, ...], axis: int) -> None:
-    module = exit_type("pool-linear").build(6, 3, channel_axis=axis)
-    value = torch.randn(shape)
-    others = [a for a in range(1, len(shape)) if a != axis]
-    expected = value.mean(others) if others else value
-    assert torch.allclose(module.pool(value), expected, atol=1e-6)
-    assert module(value).shape == (2, 3)
-
-
-def test_exit_type_names_the_nearest_when_unknown() -> None:
-    assert "pool-linear" in exit_types()
-    with pytest.raises(EbbtideError, match="pool-linear") as caught:
-        exit_type("pool-liner")
-    assert caught.value.code == "exits.unknown_type"
+def test_training_refuses_what_it_cannot_use(wrong: ExitSettings, code: str) -> None:
+    features, labels = separable(20)
+    features[0, 1] = np.nan
+    with pytest.raises(EbbtideError) as caught:
+        train_exit(build_exit("pool-linear", PLACE), features, labels, settings=wrong, progress=silent)
+    assert caught.value.code == code
 
 
 def test_fit_temperature_recovers_the_scale_of_honest_logits() -> None:
@@ -133,29 +200,3 @@ def test_fit_temperature_recovers_the_scale_of_honest_logits() -> None:
     assert fit_temperature((logits * 3.0).astype(np.float32), labels) == pytest.approx(3.0, rel=0.03)
     # All right: the loss falls until it underflows, far below 1.
     assert 0.05 <= fit_temperature(np.eye(5, dtype=np.float32)[labels] * 10, labels) < 0.3
-
-
-def test_confidences_do_not_saturate_and_rank_like_probabilities() -> None:
-    best, values = confidences(np.array([[100.0, 0.0, 1.0], [40.0, 0.0, 1.0], [1.0, 1.0, 0.0]], np.float32), 1.0)
-    assert best.tolist() == [0, 0, 0]
-    assert values[0] > values[1] > values[2]
-    assert values[0] == pytest.approx(100 - np.log(np.e + 1), rel=1e-6)
-    probability = np.e / (2 * np.e + 1)
-    assert values[2] == pytest.approx(np.log(probability / (1 - probability)), rel=1e-6)
-
-
-def test_records_round_trip_and_select_rows(tmp_path: Path) -> None:
-    generator = np.random.default_rng(0)
-    made = record(
-        np.array([0, 1, 2]),
-        {3: generator.normal(size=(3, 3)).astype(np.float32), 1: generator.normal(size=(3, 3)).astype(np.float32)},
-        generator.normal(size=(3, 3)).astype(np.float32),
-        temperatures={"exit1": 1.0, "exit3": 2.0, "head": 0.5},
-    )
-    assert made.positions == (1, 3)
-    made.save(tmp_path / "r.npz")
-    loaded = Records.load(tmp_path / "r.npz")
-    assert np.array_equal(loaded.confidences, made.confidences)
-    assert loaded.only([3]).confidences.shape == (2, 3)
-    assert np.array_equal(loaded.only([3]).confidences[1], made.confidences[2])
-    assert len(loaded.first(2)) == 2

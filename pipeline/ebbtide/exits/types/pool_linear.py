@@ -2,37 +2,25 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
+from ebbtide.exits.place import Place
+from ebbtide.exits.pools import MeanPool
 from ebbtide.exits.protocol import Exit, ExitType
 
 
-class MeanPool(nn.Module):
-    """Mean over all axes but the batch and the channels: (batch, ..., channels, ...) to (batch, channels)."""
-
-    def __init__(self, channel_axis: int) -> None:
-        super().__init__()
-        self.channel_axis = channel_axis
-
-    def forward(self, feature_map: Tensor) -> Tensor:
-        """Pooled features of a batch of feature maps."""
-        axes = [axis for axis in range(1, feature_map.dim()) if axis != self.channel_axis]
-        if not axes:
-            return feature_map
-        if feature_map.dim() == 4 and self.channel_axis == 1:
-            # This form, and only this one, is taken by XNNPACK as one global average pooling.
-            return feature_map.mean((2, 3), keepdim=True).flatten(1)
-        return feature_map.mean(axes)
-
-
 class PoolLinear:
-    """Mean pooling and one linear layer; features x classes MACs."""
+    """Mean pooling and one linear layer; channels x classes MACs. DyCE's mlp1 (arXiv:2403.01695)."""
 
     name = "pool-linear"
 
-    def build(self, features: int, classes: int, *, channel_axis: int) -> Exit:
+    def unfit(self, place: Place) -> str | None:
+        """It fits everywhere."""
+        return None
+
+    def build(self, place: Place) -> Exit:
         """A fresh exit; see `ExitType.build`."""
-        return Exit(MeanPool(channel_axis), nn.Linear(features, classes))
+        return Exit(MeanPool(place.channels, place.channel_axis), nn.Linear(place.channels, place.classes))
 
 
 TYPE: ExitType = PoolLinear()
