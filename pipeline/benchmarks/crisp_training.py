@@ -85,6 +85,20 @@ WORDS = {
 }
 
 
+def told(method: str) -> str:
+    """A method in a reader's words."""
+    found = _METHOD.fullmatch(method)
+    assert found is not None
+    base = {
+        "universal": "universal model, head restricted to the class set",
+        "dense": "dense fine-tuned",
+        "channels": f"channels at {found[3]} % of the MACs",
+        "hybrid": f"blocks and N:M at {found[3]} % sparsity",
+        "small": f"small net of {found[3]} % of the MACs, trained from nothing",
+    }[found[2] or found[1]]
+    return ", ".join([base, *(WORDS[word] for word in found[4].split("-")[1:])])
+
+
 @dataclass(frozen=True)
 class Run:
     """One method on one class set.

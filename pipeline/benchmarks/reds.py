@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from figures import FigureFile
+from runs import make_runs
 
 from ebbtide.errors import EbbtideError
 from ebbtide.steps import code_digest
@@ -60,8 +58,6 @@ TITLES = {
     "cifar100": "ResNet-20 x2 on CIFAR-100",
     "cifar10": "ResNet-56 on CIFAR-10",
 }
-# glibc gives freed activations back to the system and faults them in again at every step, which costs a fifth.
-MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**33), "MALLOC_TOP_PAD_": str(2**28)}
 
 
 def note(figure: str, value: float, *, key: Any, **facts: Any) -> None:
@@ -265,38 +261,6 @@ def accuracies() -> None:
                 accuracy(f"{network}_{percent}__{TABLE[method]}", network, 4, method, percent)
 
 
-def run_all(names: Sequence[str], scratch: Path, *, jobs: int, ended: Callable[[], None]) -> None:
-    """Make runs, `jobs` at a time, in this order; `ended` is called after each.
-
-    Runs that have ended, or that another process of the same scratch folder is making, are passed over.
-    """
-    from reds_starts import is_held
-    from reds_training import Run
-
-    waiting = list(names)
-    working: dict[subprocess.Popen[bytes], str] = {}
-    failed = []
-    environment = {**os.environ, **MEMORY, "OMP_NUM_THREADS": "1"}
-    while waiting or working:
-        while waiting and len(working) < jobs:
-            name = waiting.pop(0)
-            if Run.parse(name).result() is not None or is_held(scratch / name):
-                continue
-            with (scratch / f"{name}.log").open("ab") as log:
-                command = ["nice", "-n", "5", sys.executable, str(HERE / "reds_training.py"), str(scratch), name]
-                working[subprocess.Popen(command, env=environment, stdout=log, stderr=log)] = name
-            print(f"{name}: begun, {len(waiting)} to follow", flush=True)
-        time.sleep(2)
-        for process in [one for one in working if one.poll() is not None]:
-            name = working.pop(process)
-            if process.returncode:
-                failed.append(name)
-                print(f"{name}: failed, see {scratch / name}.log", flush=True)
-            ended()
-    if failed:
-        raise SystemExit(f"failed: {' '.join(failed)}")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("ids", nargs="*", help="figures, or with --runs runs; all of the minimal comparison by default")
@@ -317,13 +281,17 @@ def main() -> None:
     names = list(given.ids) if given.runs else [*MINIMAL, *(FURTHER if given.further else [])]
     if not given.no_runs and (not wanted or any(one.startswith(("fmnist", "cifar")) for one in wanted)):
         from reds_starts import adapter
+        from reds_training import Run
 
         try:
             adapter("shared_data.py:data_folder")()
         except EbbtideError:
             print("left out: all runs (the shared benchmark data are not here; set EBBTIDE_DATA)")
         else:
-            run_all(names, scratch, jobs=given.jobs, ended=accuracies)
+            make_runs(
+                HERE / "reds_training.py", names, scratch, jobs=given.jobs,
+                has_ended=lambda name: Run.parse(name).result() is not None, ended=accuracies,
+            )  # fmt: skip
     accuracies()
 
 
