@@ -22,13 +22,14 @@ BENCHMARKS = Path(__file__).resolve().parents[2] / "pipeline" / "benchmarks"
 @pytest.fixture
 def benchmarks(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
     monkeypatch.syspath_prepend(str(BENCHMARKS))
-    names = ("figures", "reds_starts", "reds_training", "reds")
+    names = ("figures", "reds_starts", "reds_training", "runs", "reds")
     before = {name: sys.modules.pop(name, None) for name in names}
     import reds
     import reds_starts
     import reds_training
+    import runs
 
-    yield SimpleNamespace(reds=reds, starts=reds_starts, training=reds_training)
+    yield SimpleNamespace(reds=reds, starts=reds_starts, training=reds_training, runs=runs)
     for name in names:
         sys.modules.pop(name, None)
         if before[name] is not None:
@@ -141,19 +142,15 @@ def test_figures_are_means_over_the_seeds_that_have_ended(
 
 
 def test_pool_passes_over_runs_that_ended_or_are_held_and_names_those_that_failed(
-    benchmarks: SimpleNamespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    benchmarks: SimpleNamespace, tmp_path: Path
 ) -> None:
     ended, held, missing = (f"fashion_4_importance_{seed}" for seed in (0, 1, 2))
-    monkeypatch.setattr(benchmarks.training, "RUNS", tmp_path)
-    run = benchmarks.training.Run.parse(ended)
-    run.path.write_text(json.dumps({"settings": run.settings()}))
-    script = tmp_path / "reds_training.py"
+    script = tmp_path / "script.py"
     script.write_text("import sys; print(sys.argv[2], 'was begun'); sys.exit(3)")
-    monkeypatch.setattr(benchmarks.reds, "HERE", tmp_path)
     ends: list[int] = []
     with benchmarks.starts.alone_with(tmp_path / held), pytest.raises(SystemExit, match=f"failed: {missing}"):
-        benchmarks.reds.run_all(
-            [ended, held, missing], tmp_path, jobs=2, ended=lambda: ends.append(1)
+        benchmarks.runs.make_runs(
+            script, [ended, held, missing], tmp_path, jobs=2, has_ended=ended.__eq__, ended=lambda: ends.append(1)
         )  # fmt: skip
     assert ends == [1]
     assert "was begun" in (tmp_path / f"{missing}.log").read_text()

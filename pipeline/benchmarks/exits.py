@@ -1,0 +1,169 @@
+"""The figures of early exits: `python pipeline/benchmarks/exits.py [ID ...]`; continues after a kill.
+
+Each run (see exits_training.py) chooses on one half of the test images of CIFAR-10 and reports on the other, both ways.
+A figure is the mean over seeds and both ways, with the lowest and the highest beside it. The row of a table that counts
+is the cheapest that promises, on the half where all was chosen, at most half a point less than the dense network there;
+how much it then lost on the other half is a figure of its own.
+
+Ids are figures, or with ``--runs`` the runs to make, such as resnet56_joint_0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import statistics
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from exits_training import LIMIT_POINTS, MODES, Run
+from figures import FigureFile
+from reds_starts import adapter
+from runs import make_runs
+
+from ebbtide.errors import EbbtideError
+
+HERE = Path(__file__).resolve().parent
+COMMAND = "python pipeline/benchmarks/exits.py"
+FILE = FigureFile("exits")
+SEEDS = (0, 1, 2)
+GOALS = {"resnet56": (">= 25", ">= 45"), "resnet20": (None, ">= 30")}
+TITLES = {"resnet56": "ResNet-56", "resnet20": "ResNet-20"}
+WORDS = {
+    "frozen": "frozen backbone, cross-entropy",
+    "kl": "frozen backbone, taught by the head",
+    "joint": "backbone and exits trained together",
+}
+RUNS = [f"{network}_{mode}_{seed}" for seed in SEEDS for network in ("resnet20", "resnet56") for mode in MODES]
+
+
+def note(figure: str, value: float, *, key: Any, **facts: Any) -> None:
+    """Record a figure, unless it is there with the same inputs."""
+    if FILE.has(figure, key):
+        return
+    print(FILE.record(figure, value=value, command=f"{COMMAND} {figure}", key=key, **facts).told, flush=True)
+
+
+def results(network: str, mode: str) -> dict[int, dict[str, Any]]:
+    """By seed, the results of a mode that have ended."""
+    found = {seed: Run(network, mode, seed).result() for seed in SEEDS}
+    return {seed: result for seed, result in found.items() if result is not None}
+
+
+def rows_within(found: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The row that counts, of every seed and way; the dense network where no row keeps the limit."""
+    rows = []
+    for result in found.values():
+        for one in result["swaps"]:
+            dense = {"promised_cut": 0.0, "cut": 0.0, "drop": 0.0}
+            best = one["within"]
+            rows.append(
+                dense if best is None else {
+                    "promised_cut": 1 - best["promised_macs"] / result["macs"],
+                    "cut": best["cut"],
+                    "drop": 100 * (one["dense"]["test"] - best["measured"]),
+                }
+            )  # fmt: skip
+    return rows
+
+
+def spread(values: list[float]) -> tuple[float, float] | None:
+    return (round(min(values), 2), round(max(values), 2)) if len(values) > 1 else None
+
+
+def cuts(network: str) -> None:
+    """MACs saved within the limit by every mode, and by the best of the frozen ones and of all."""
+    modes = {mode: results(network, mode) for mode in MODES}
+    rows = {mode: rows_within(found) for mode, found in modes.items() if found}
+    for mode, each in rows.items():
+        _cut(f"{network}_{mode}__macs_cut", network, mode, each, modes[mode], None)
+        drops = [row["drop"] for row in each]
+        note(
+            f"{network}_{mode}__drop", round(statistics.mean(drops), 2), unit="points", spread=spread(drops),
+            seeds=[*modes[mode]], goal=f"<= {LIMIT_POINTS}", key=[result["ended"] for result in modes[mode].values()],
+            about=f"{TITLES[network]}, {WORDS[mode]}: lost on the other half by the row that counts",
+        )  # fmt: skip
+    # The better one is told by what it promised, never by what was measured.
+    for name, among, goal in (
+        (f"{network}_macs_cut_frozen", ("frozen", "kl"), GOALS[network][0]),
+        (f"{network}_macs_cut", MODES, GOALS[network][1]),
+    ):
+        there = [mode for mode in among if mode in rows]
+        if there:
+            best = max(there, key=lambda mode: statistics.mean(row["promised_cut"] for row in rows[mode]))
+            _cut(name, network, best, rows[best], modes[best], goal)
+
+
+def _cut(
+    figure: str, network: str, mode: str, rows: list[dict[str, Any]], found: dict[int, dict[str, Any]], goal: str | None
+) -> None:
+    values = [100 * row["cut"] for row in rows]
+    note(
+        figure, round(statistics.mean(values), 2), unit="%", goal=goal, spread=spread(values), seeds=[*found],
+        key=[mode, *(result["ended"] for result in found.values())],
+        about=f"{TITLES[network]} on CIFAR-10, {WORDS[mode]}: mean MACs saved at a promised loss of at most "
+        f"{LIMIT_POINTS} point",
+    )  # fmt: skip
+
+
+def promises() -> None:
+    """How far what tables promised was from what was measured on the other half."""
+    each, ended = [], []
+    for network in TITLES:
+        for mode in MODES:
+            for result in results(network, mode).values():
+                ended.append(result["ended"])
+                half = result["samples"]["test"] / 2
+                for one in result["swaps"]:
+                    for row in one["rows"]:
+                        # Both halves are samples of their own.
+                        error = (2 * row["measured"] * (1 - row["measured"]) / half) ** 0.5
+                        each.append((row["measured"] - row["promised"], error))
+    if not each:
+        return
+    off, errors = np.array(each).T
+    note(
+        "promise_share", round(float((abs(off) <= 2 * errors).mean()), 4), unit="", goal=">= 0.95", key=ended,
+        about="rows whose measured accuracy is within 2 standard errors of what they promised",
+    )  # fmt: skip
+    note(
+        "promise_bias", round(100 * float(off.mean()), 3), unit="points", goal="0 +- 0.2", key=ended,
+        about="measured accuracy over promised, mean over all rows",
+    )  # fmt: skip
+
+
+def figures() -> None:
+    """All that follows from runs alone."""
+    for network in TITLES:
+        cuts(network)
+    promises()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("ids", nargs="*", help="figures, or with --runs runs; all by default")
+    parser.add_argument("--runs", action="store_true", help="the ids are runs")
+    parser.add_argument("--no-runs", action="store_true", help="only figures of runs that have ended")
+    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
+    parser.add_argument("--scratch", type=Path, help="where data and checkpoints go; a killed run continues there")
+    given = parser.parse_args()
+    place = f"ebbtide-exits-{hashlib.sha256(str(HERE).encode()).hexdigest()[:8]}"
+    scratch = given.scratch or Path(tempfile.gettempdir()) / place
+    scratch.mkdir(parents=True, exist_ok=True)
+    if not given.no_runs:
+        try:
+            adapter("shared_data.py:data_folder")()
+        except EbbtideError:
+            print("left out: all runs (the shared benchmark data are not here; set EBBTIDE_DATA)")
+        else:
+            make_runs(
+                HERE / "exits_training.py", given.ids if given.runs else RUNS, scratch, jobs=given.jobs,
+                has_ended=lambda name: Run.parse(name).result() is not None, ended=figures,
+            )  # fmt: skip
+    figures()
+
+
+if __name__ == "__main__":
+    main()
