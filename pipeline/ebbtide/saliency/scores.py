@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ebbtide.model import Coupling, Graph
 
 Kind = Literal["signed", "absolute", "magnitude", "random"]
-Scale = Literal["sum", "l1", "l2"]
+Scale = Literal["sum", "l1", "l2", "share"]
 
 
 def unit_scores(
@@ -44,7 +44,10 @@ def unit_scores(
 
     - sum: 1, so that the scores add up to what their kind says of the whole model;
     - l1: their sum, so that every layer has as much to give as another;
-    - l2: the root of the sum of their squares (Molchanov et al. 2017, arXiv:1611.06440, 2.2).
+    - l2: the root of the sum of their squares (Molchanov et al. 2017, arXiv:1611.06440, 2.2);
+    - share: 1, and then a unit is worth by how much it lets the logarithm of the share grow that is kept of its group,
+      the larger units of the group being there, times the layers that make the group. What adds up over a model is
+      then the logarithm of the product of all layers' shares, so that no layer is given up for others, as sums allow.
 
     Args:
         graph: the model, with the weights that the statistics were collected on.
@@ -68,12 +71,25 @@ def unit_scores(
     scores = {}
     for group in coupling.groups:
         score = np.zeros(group.size)
-        for member in group.members:
-            if member.kind == "out":
-                own = importance.along(member.tensor, member.axis)[member.positions].sum(axis=1)
-                score += own / _size(own, scale)
-        scores[group.name] = _finite(group.name, score)
+        makers = [member for member in group.members if member.kind == "out"]
+        for member in makers:
+            own = importance.along(member.tensor, member.axis)[member.positions].sum(axis=1)
+            score += own / _size(own, scale)
+        scores[group.name] = _finite(group.name, len(makers) * _growth(score) if scale == "share" else score)
     return scores
+
+
+def _growth(scores: NDArray[np.float64]) -> NDArray[np.float64]:
+    """By unit: log(S) - log(S - s) with S the sum of all scores from the largest down to its own, s.
+
+    The order of the units stays as it is, since each is worth no more than the one before; the first is worth log(2),
+    the most that any other can be.
+    """
+    order = np.argsort(-scores, kind="stable")
+    before = np.cumsum(scores[order])[:-1]
+    grown = np.full(len(scores), np.log(2.0) if scores.any() else 0.0)
+    grown[order[1:]] = np.log1p(np.divide(scores[order[1:]], before, out=np.zeros_like(before), where=before > 0.0))
+    return grown
 
 
 def weight_scores(
@@ -121,7 +137,7 @@ def _finite(name: str, scores: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _size(scores: NDArray[np.float64], scale: Scale) -> float:
     """What a layer's scores are divided by; 1 where all are 0."""
-    size = {"sum": 1.0, "l1": float(scores.sum()), "l2": float(np.sqrt((scores**2).sum()))}[scale]
+    size = {"l1": float(scores.sum()), "l2": float(np.sqrt((scores**2).sum()))}.get(scale, 1.0)
     return size or 1.0
 
 

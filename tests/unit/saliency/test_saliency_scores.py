@@ -165,10 +165,23 @@ def test_scale_makes_every_layer_worth_the_same(scored):
         np.testing.assert_allclose(by_root[name], plain[name] / np.linalg.norm(plain[name]))
 
 
+def test_scale_by_share_adds_up_to_the_logarithm_of_the_share_that_is_kept(scored):
+    graph, coupling, statistics = scored
+    plain = unit_scores(graph, coupling, "absolute", statistics=statistics)
+    found = unit_scores(graph, coupling, "absolute", statistics=statistics, scale="share")
+    # The first group is made by two layers, a convolution and the depthwise one after it.
+    for name, layers in zip(plain, (2, 1, 1), strict=True):
+        order = np.argsort(-plain[name], kind="stable")
+        kept = np.cumsum(plain[name][order])
+        np.testing.assert_array_equal(np.argsort(-found[name], kind="stable"), order)
+        worth = np.cumsum(found[name][order])
+        np.testing.assert_allclose(worth - worth[0], layers * (np.log(kept) - np.log(kept[0])))
+
+
 def test_scale_leaves_a_layer_of_zeros_at_zero(scored):
     graph, coupling, statistics = scored
     silent = replace(statistics, absolute={name: 0 * tensor for name, tensor in statistics.absolute.items()})
-    for scale in ("sum", "l1", "l2"):
+    for scale in ("sum", "l1", "l2", "share"):
         found = unit_scores(graph, coupling, "absolute", statistics=silent, scale=scale)
         assert all(not values.any() for values in found.values())
 

@@ -42,7 +42,7 @@ class Channels:
     floor: int = 1
     memory_limit_bytes: int | None = None
     kind: Kind = "absolute"
-    scale: Scale = "sum"
+    scale: Scale = "share"
     allocation: Allocation = "exact"
 
     @property
