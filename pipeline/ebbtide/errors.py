@@ -37,6 +37,7 @@ CODES: dict[str, str] = {
     "data.corrupt_image": "An image file cannot be decoded.",
     "data.duplicate_id": "Two samples have the same id.",
     "data.empty": "There are no samples where samples were expected.",
+    "data.halves": "Halves of the official test samples were asked for, and there are none.",
     "data.input": "The input section (size, mean, std, color) does not fit the data.",
     "data.labels": "Labels are not whole numbers in the range of the classes.",
     "data.length_mismatch": "Images, labels, ids or splits differ in number.",
@@ -152,6 +153,7 @@ CODES: dict[str, str] = {
     "search.split": "Configurations were to be searched on the test split.",
     "search.trade_off": "A trade-off between quality and cost lies outside 0 to 1.",
     "search.types": "A configuration turns on two exits of one position.",
+    "search.no_configuration": "No configuration keeps the limits of exits.constraint.",
     "search.outside": "A threshold for what lies outside of the classes cannot be chosen.",
     "search.width": "A configuration of one width is used with records or a program of another.",
     # bundle

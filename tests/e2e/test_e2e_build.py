@@ -70,7 +70,7 @@ def test_changed_threshold_setting_redoes_no_training_and_no_lowering(
     manifest = json.loads((tmp_path / "out" / "bundles" / "host" / "manifest.json").read_bytes())
     assert (manifest["policy"]["up_hold_ms"], manifest["policy"]["stale_ms"]) == (30_000, 15_000)
     done = {step["step"] for step in said["record"]["timings"] if not step["reused"]}
-    assert not done & {"data", "model", "features", "exit", "records", "stages"}
+    assert not done & {"data", "model", "features", "exits", "records", "stages"}
     assert "table" in done
 
 
@@ -103,12 +103,13 @@ def test_run_predicts_an_image_folder_when_pictures_have_another_size(
     from PIL import Image
 
     samples = np.load(built.output / "samples.npz")
-    for index in range(4):
+    for index in range(16):
         picture = Image.fromarray(samples["images"][index, :, :, 0]).resize((40, 40), Image.Resampling.BICUBIC)
-        picture.convert("RGB").save(tmp_path / f"{index}.png")
+        picture.convert("RGB").save(tmp_path / f"{index:02}.png")
     ran = ebb.json("run", built.bundle, tmp_path, "--key", built.key)["predictions"]
-    assert [one["input"] for one in ran] == ["0.png", "1.png", "2.png", "3.png"]
-    assert sum(one["label"] == samples["labels"][i] for i, one in enumerate(ran)) >= 3
+    assert [one["input"] for one in ran] == [f"{index:02}.png" for index in range(16)]
+    # Blurred by the way there and back, several are hard for a model of three epochs; a wrong size gets one in ten.
+    assert sum(one["label"] == samples["labels"][i] for i, one in enumerate(ran)) >= 8
 
 
 def test_xz_payload_is_one_smaller_file_and_still_proves_itself(ebb: Ebb, built: BuiltOnce, tmp_path: Path) -> None:
@@ -131,13 +132,13 @@ def test_measurement_record_of_another_build_is_refused(ebb: Ebb, built: BuiltOn
 def test_damaged_cache_entry_is_recomputed_and_said(ebb: Ebb, built: BuiltOnce, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     shutil.copytree(built.cache, cache)
-    (exit_folder, *_) = sorted(path for path in (cache / "exit").iterdir() if path.is_dir())
-    (exit_folder / "exit.safetensors").write_bytes(b"damaged")
+    (exit_file, *_) = sorted((cache / "exits").glob("*/*.safetensors"))
+    exit_file.write_bytes(b"damaged")
     record = built.output / "measurements.json"
     process = ebb.start(*build_arguments(tmp_path / "out", "--measurements", record, cache=cache))
     _, err = process.communicate()
     assert process.returncode == 0, err
-    assert "stored step exit is damaged" in " ".join(err.split())
+    assert "stored step exits is damaged" in " ".join(err.split())
     assert tree(tmp_path / "out" / "bundles") == tree(built.output / "bundles")
 
 

@@ -139,10 +139,16 @@ def test_photos_of_all_sizes_become_a_bundle_for_two_of_three_classes(ebb: Ebb, 
         model={"factory": "net.py:net"},
         data={"folder": "photos", "input": {"size": 24, "color": "RGB"}},
         classes=["down", "across"],
+        outside={"score": "energy", "false_outside": 0.1, "fallback": "all-shapes"},
         training={"epochs": 6, "batch_size": 32},
     )
     said = build(ebb, path)
     found = manifest(tmp_path)
+    assert found["model"]["outside"] == {"score": "energy", "fallback": "all-shapes"}
+    told = said["record"]["outside"]
+    assert told["samples"] == {"select": 18, "test": 18}
+    assert {row["configuration"] for row in told["rows"]} == {one["id"] for one in found["configurations"]}
+    assert all(row["select"]["false_outside"] <= 0.1 and row["test"]["auroc"] >= 0.0 for row in told["rows"])
     assert found["model"]["classes"] == ["down", "across"]
     assert found["model"]["universal_classes"] == 3
     assert found["model"]["input"]["shape"] == [1, 3, 24, 24]
@@ -154,6 +160,26 @@ def test_photos_of_all_sizes_become_a_bundle_for_two_of_three_classes(ebb: Ebb, 
     for name in ("down", "across"):
         ran = ebb.json("run", tmp_path / "out/bundles/host", tmp_path / "photos" / name, *key)["predictions"]
         assert np.mean([one["class"] == name for one in ran]) > 0.8
+        assert all(("ask" in one) is one["outside"] for one in ran)
+        assert np.mean([one["outside"] for one in ran]) < 0.3
+
+
+@pytest.mark.slow
+def test_full_head_answers_with_all_classes_and_is_judged_on_two(ebb: Ebb, tmp_path: Path) -> None:
+    photos(tmp_path / "photos")
+    (tmp_path / "net.py").write_text(PHOTO_NET)
+    sections: dict[str, Any] = {
+        "model": {"factory": "net.py:net"},
+        "data": {"folder": "photos", "input": {"size": 24, "color": "RGB"}},
+        "training": {"epochs": 6, "batch_size": 32},
+        "exits": None,
+    }
+    path = recipe(tmp_path, **sections, classes=["down", "across"], head="full")
+    said = build(ebb, path)
+    assert manifest(tmp_path)["model"]["classes"] == ["across", "checks", "down"]
+    assert [row["name"] for row in said["record"]["classes"]] == ["across", "down"]
+    assert said["record"]["model"]["class_set"] == ["down", "across"]
+    assert tiers(said)[0]["test"]["accuracy"] > 0.8
 
 
 def test_inspect_draws_the_stages_and_check_counts_the_splits(ebb: Ebb, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.api.adaptive import run_adaptive
 from ebbtide.api.choice import Chosen, choose
+from ebbtide.api.personalise import Request, parse_classes, personalise
 from ebbtide.api.runner import bench_runner
 from ebbtide.api.serve import serve
 from ebbtide.api.simulate import Simulated, simulate
@@ -31,6 +32,7 @@ __all__ = [
     "Chosen",
     "Inspected",
     "Prediction",
+    "Request",
     "Simulated",
     "bench",
     "bench_runner",
@@ -43,6 +45,8 @@ __all__ = [
     "inspect",
     "install",
     "new_key",
+    "parse_classes",
+    "personalise",
     "public_key",
     "run",
     "run_adaptive",
@@ -68,12 +72,20 @@ def _project(
 
     read = load_recipe(recipe, overrides=overrides, allow_code=allow_code)
     # Only a sound recipe is worth the imports of a build.
+    from ebbtide.build.origin import recipe_text
     from ebbtide.build.project import Project
     from ebbtide.steps import StepStore
 
-    text = recipe.read_text(encoding="utf-8") + "".join(f"# --set {one}\n" for one in overrides)
     store = StepStore(cache or default_cache(), progress=progress)
-    return Project(recipe=read, text=text, store=store, allow_code=allow_code, progress=progress)
+    return Project(
+        recipe=read,
+        text=recipe_text(recipe, overrides),
+        store=store,
+        allow_code=allow_code,
+        progress=progress,
+        path=recipe,
+        overrides=tuple(overrides),
+    )
 
 
 def init(path: Path) -> Path:

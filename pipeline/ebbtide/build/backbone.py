@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from ebbtide.build.universal import VISION, Universal
 
 if TYPE_CHECKING:
     from ebbtide.data import Dataset
+    from ebbtide.exits import Place
     from ebbtide.model import Graph
 
 FULL = "w100"
@@ -32,6 +33,7 @@ class Backbone:
         weights_digest: SHA-256 of what its weights are made from.
         layout: cut points, the chosen cuts, cost of every stage and of the head, and of the whole.
         make_graph: the graph of this width with its weights, in eval mode; asked for once.
+        is_joint: whether its weights learned on together with exits, so that it is a new backbone.
     """
 
     universal: Universal
@@ -39,6 +41,7 @@ class Backbone:
     weights_digest: str
     layout: dict[str, Any]
     make_graph: Callable[[], Graph]
+    is_joint: bool = False
 
     @functools.cached_property
     def graph(self) -> Graph:
@@ -81,10 +84,21 @@ class Backbone:
         """The chosen cut points, in order; the last lies before the head."""
         return tuple(self.layout["cuts"])
 
-    def identity(self) -> dict[str, Any]:
-        """What every later step on this width depends on."""
+    @property
+    def places(self) -> dict[int, Place]:
+        """Where exits can stand, by position: after every stage but the last, before which the head does the same."""
+        from ebbtide.exits import Place
+
+        return {position: Place.from_json(found) for position, found in enumerate(self.layout["places"][:-1])}
+
+    def identity(self, split_name: str | None = None) -> dict[str, Any]:
+        """What every later step on this width depends on; of a step that reads one split, no other split counts."""
+        facts = self.facts
+        split = None if split_name is None else facts["splits"][split_name]
         return {
-            "data": self.facts["digest"],
+            "data": facts["digest"]
+            if split is None
+            else [split["pixels_sha256"], split["labels_sha256"], facts["input"]],
             "width": self.width,
             "weights": self.weights_digest,
             "cuts": self.layout["cuts"],
@@ -114,13 +128,14 @@ def lay_out(
         "stages",
         {"structure": universal.structure(), "channels": channels, **project.inputs("stages")},
         lambda: _choose_stages(project, make()),
-        code=("ebbtide.model",),
+        code=("ebbtide.model", "ebbtide.exits.place"),
         libraries=(*TORCH, *VISION),
     )
     return Backbone(universal, width, weights_digest or universal.weights_digest, layout, make)
 
 
 def _choose_stages(project: Project, graph: Graph) -> dict[str, Any]:
+    from ebbtide.exits import exit_places
     from ebbtide.model import choose_cuts, cost, cut_points, split
 
     points = {point.name: point for point in cut_points(graph)}
@@ -133,52 +148,55 @@ def _choose_stages(project: Project, graph: Graph) -> dict[str, Any]:
             {"name": p.name, "shape": list(p.shape), "share": p.share, "layout": p.layout} for p in points.values()
         ],
         "boundaries": [list(shape) for shape in staged.boundaries],
+        "places": [place.to_json() for place in exit_places(graph, cuts)],
         "costs": [cost(part, staged.inputs_of(i)).to_json() for i, part in enumerate(parts)],
         "whole": cost(graph.module, graph.input_shape).to_json(),
     }
 
 
-def cache_backbone(backbone: Backbone, split_name: str, positions: tuple[int, ...]) -> Path:
-    """Pooled features at all candidate positions and the head's logits over one split, in a step of its own."""
+def cache_backbone(backbone: Backbone, split_name: str, exits: Sequence[tuple[int, str]]) -> Path:
+    """Pooled features of all candidates and the head's logits over one split, in a step of its own.
+
+    Over train there are as many passes as `exits.passes` says, over samples changed at random.
+
+    Args:
+        backbone: the width.
+        split_name: train or select.
+        exits: position and type of each candidate.
+    """
     project = backbone.project
-    inputs = {**backbone.identity(), "split": split_name, "positions": list(positions)}
+    section, settings = project.recipe.exits, project.recipe.training_settings
+    passes = section.passes if section and split_name == "train" else 1
+    inputs: dict[str, Any] = {
+        **backbone.identity(split_name),
+        "split": split_name,
+        "exits": [list(one) for one in exits],
+        "passes": passes,
+    }
+    if passes > 1:
+        inputs |= {**project.inputs("training.augmentation"), "seed": settings.seed}
 
     def produce(folder: Path, _: Path) -> None:
-        from ebbtide.exits import cache_features, exit_type
+        from ebbtide.data import Augmentation
+        from ebbtide.exits import ExitKey, cache_features, pools_of
         from ebbtide.model import split, training_device
 
         device = training_device(project.recipe.training_settings.device)
         graph = backbone.graph.copy().to(device).eval()
         staged = split(graph, backbone.cuts)
-        kind = exit_type(project.recipe.exits.type if project.recipe.exits else "pool-linear")
-        pools = {}
-        for position in positions:
-            shape = tuple(staged.boundaries[position])
-            axis = channel_axis(shape, backbone.facts["input"]["kind"])
-            pools[position] = kind.build(shape[axis - 1], backbone.classes, channel_axis=axis).pool
+        changes = Augmentation.from_section(settings.augmentation, seed=settings.seed) if passes > 1 else None
         with fitting_threads(backbone.model["macs"] * BATCH):
             cache_features(
                 getattr(backbone.dataset, split_name),
                 staged.stages,
                 staged.head,
-                pools=pools,
+                pools=pools_of([ExitKey(*one) for one in exits], backbone.places),
                 folder=folder,
+                passes=passes,
+                augmentation=changes,
                 batch_size=BATCH,
                 device=str(device),
                 progress=project.progress,
             )
 
     return project.step("features", inputs, produce, code=("ebbtide.exits", "ebbtide.model", "ebbtide.data"))
-
-
-def channel_axis(shape: tuple[int, ...], kind: str) -> int:
-    """Which axis of a boundary (batch counted as axis 0) holds the channels.
-
-    Images (C, H, W) and signals (C, T) have them first; tokens (N, C) of a transformer on images, and maps (H, W, C)
-    as window transformers carry them, last. A map is told by its two equal sides.
-    """
-    if len(shape) == 3 and shape[0] == shape[1] != shape[2]:
-        return 3
-    if len(shape) == 2 and kind == "image":
-        return 2
-    return 1

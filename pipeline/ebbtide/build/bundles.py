@@ -13,7 +13,9 @@ import numpy as np
 from ebbtide.build.choice import Table
 from ebbtide.build.draft import draft_bundle
 from ebbtide.build.evaluation import Evaluation
+from ebbtide.build.mapping import DeviceMapping
 from ebbtide.build.measuring import Measurements
+from ebbtide.build.outside import OutsideRule, outside_answers
 from ebbtide.build.programs import Programs, open_engine
 from ebbtide.build.project import Project
 from ebbtide.errors import EbbtideError
@@ -77,6 +79,8 @@ def write_bundles(
     *,
     profiles: tuple[Profile, ...],
     evaluation: Evaluation,
+    rule: OutsideRule | None,
+    mappings: Mapping[str, DeviceMapping],
     measurements: Measurements,
     key: PrivateKey,
     output: Path,
@@ -89,7 +93,15 @@ def write_bundles(
     built = []
     for profile in profiles:
         latencies = _host_latencies(table, measurements) if profile.id == "host" else None
-        draft, files = draft_bundle(programs, table, profile=profile, evaluation=evaluation, latencies=latencies)
+        draft, files = draft_bundle(
+            programs,
+            table,
+            profile=profile,
+            evaluation=evaluation,
+            latencies=latencies,
+            rule=rule,
+            mapping=mappings.get(profile.id),
+        )
         target = folder / profile.id
         write_bundle(target, draft, files, key=key, payload=project.recipe.payload, created=measurements.date)
         bundle = open_bundle(target, [key.public])
@@ -103,7 +115,7 @@ def write_bundles(
                 xz_bytes=packed_bytes(project, files),
             )
         )
-    _prove(programs, table, built[0], key)
+    _prove(programs, table, rule, built[0], key)
     for other in folder.iterdir():
         # What an earlier recipe built here would otherwise look current.
         if other.is_dir() and other.name not in {one.profile.id for one in built} and (other / "manifest.sig").exists():
@@ -133,8 +145,8 @@ def packed_bytes(project: Project, files: Mapping[str, Path]) -> int:
     return value
 
 
-def _prove(programs: Programs, table: Table, built: Built, key: PrivateKey) -> None:
-    """Predict with the bundle as it lies there; label and place of leaving must be what the records said.
+def _prove(programs: Programs, table: Table, rule: OutsideRule | None, built: Built, key: PrivateKey) -> None:
+    """Predict with the bundle as it lies there; label, place of leaving and outside must be what the records said.
 
     Raises:
         EbbtideError: ``lowering.gate`` naming the first sample and configuration that differ.
@@ -150,18 +162,17 @@ def _prove(programs: Programs, table: Table, built: Built, key: PrivateKey) -> N
 
     def compute() -> dict[str, Any]:
         with open_unpacked(built.folder, [key.public]) as bundle:
-            return {"samples": _predict_all(programs, table, bundle)}
+            return {"samples": _predict_all(programs, table, rule, bundle)}
 
     project.json_step("proof", inputs, compute, code=("ebbtide.runtime", "ebbtide.engine", "ebbtide.bundle"))
 
 
-def _predict_all(programs: Programs, table: Table, bundle: Bundle) -> int:
-    from ebbtide.exits import Records
+def _predict_all(programs: Programs, table: Table, rule: OutsideRule | None, bundle: Bundle) -> int:
     from ebbtide.runtime import Session
     from ebbtide.search import leaving
 
     select = programs.universal.dataset.select
-    by_width = {one.width: Records.load(one.records_file) for one in programs.widths}
+    by_width = {one.width: one.records() for one in programs.widths}
     count = min(PROOF_SAMPLES, len(select))
     session = Session(bundle, open_engine())
     try:
@@ -170,16 +181,17 @@ def _predict_all(programs: Programs, table: Table, bundle: Bundle) -> int:
             records = by_width[row.width]
             rows = leaving(records, row.row(records.positions))
             promised = records.predictions[rows, np.arange(len(records))]
+            strange = outside_answers(programs, row, rule)[:count].tolist() if rule else [None] * count
             for sample in range(count):
                 result = session.predict(select.pixels[sample])
                 method = result.left_at.rpartition("/")[2]
                 at = records.positions.index(result.position) if method != "head" else len(records.positions)
-                if (result.label, at) != (int(promised[sample]), int(rows[sample])):
+                if (result.label, at, result.outside) != (int(promised[sample]), int(rows[sample]), strange[sample]):
                     raise EbbtideError(
                         "lowering.gate",
                         "The bundle predicts otherwise than its programs' records",
-                        expected=f"label {int(promised[sample])} at row {int(rows[sample])}",
-                        found=f"label {result.label} at row {at}",
+                        expected=f"label {promised[sample]} at row {rows[sample]}, outside: {strange[sample]}",
+                        found=f"label {result.label} at row {at}, outside: {result.outside}",
                         place=f"{row.id}, sample {select.ids[sample]}",
                         hint="Build again from an empty --cache; if it differs still, report it with the bundle.",
                     )

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from ebbtide.build.backbone import lay_out
-from ebbtide.build.candidates import train_candidates
+from ebbtide.build.choosing import train_candidates
+from ebbtide.build.outside import outside_counts
 from ebbtide.build.project import Project, read_json
+from ebbtide.build.sparsity_plan import check_sparsity
 from ebbtide.build.universal import fresh_graph, make_universal, prepare_data
 from ebbtide.build.widths import check_widths
 from ebbtide.steps import storage_errors, write_bytes
@@ -21,26 +23,21 @@ def check_project(project: Project) -> dict[str, Any]:
     for name in project.recipe.devices:
         load_profile(name)
     facts = read_json(prepare_data(project) / "dataset.json")
+    check_sparsity(project, facts)
     check_widths(project, facts)
     graph = fresh_graph(project, facts).eval()
     found = cost(graph.module, graph.input_shape)
     accuracy = None
     if not project.recipe.trains_model:
-        bare = Project(
-            recipe=project.recipe.model_copy(update={"exits": None, "widths": None}),
-            text=project.text,
-            store=project.store,
-            allow_code=project.allow_code,
-            progress=project.progress,
-            notices=project.notices,
-        )
+        bare = project.varied(exits=None, widths=None, sparsity=None)
         (only,) = train_candidates([lay_out(make_universal(bare))])
         accuracy = only.whole
     return {
         "name": project.recipe.name,
-        "classes": tuple(facts["classes"]),
+        "classes": tuple(facts["class_set"]),
         "universal_classes": len(facts["universal_classes"]),
         "splits": {name: split["count"] for name, split in facts["provenance"]["splits"].items()},
+        "outside": outside_counts(facts) if project.recipe.outside else None,
         "input_shape": tuple(facts["input"]["shape"]),
         "accuracy": accuracy,
         "metric": project.recipe.metric,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,9 +31,10 @@ class Row:
         id: ``c0``, ``c1``, ... or `DENSE`, with the width in front (``w50-c3``) where it is not the widest.
         width: whose program it runs; its thresholds mean nothing in another.
         thresholds: of the exits in its path.
-        value: metric on select.
+        value: metric promised: that on select, less `optimism`.
         mean_macs: on select.
         shares: where the samples of select leave; all exits of the width's program, the head last.
+        optimism: what was taken off because the row was chosen on the same samples.
     """
 
     id: str
@@ -41,6 +43,7 @@ class Row:
     value: float
     mean_macs: float
     shares: tuple[float, ...]
+    optimism: float = 0.0
 
     def row(self, positions: tuple[int, ...]) -> NDArray[np.float32]:
         """Thresholds as the search writes them, for records of its own width."""
@@ -66,14 +69,26 @@ class Table:
     content: dict[str, Any]
 
 
-def choose_table(programs: Programs) -> Table:
-    """Search thresholds for good, on the programs' own records of select."""
+def choose_table(programs: Programs, times: Mapping[str, Mapping[str, float]] | None = None) -> Table:
+    """Search thresholds for good, on the programs' own records of select.
+
+    Args:
+        programs: of all widths.
+        times: by program digest, microseconds of its methods; None where no latency is limited.
+
+    Raises:
+        EbbtideError: ``search.no_configuration`` if no configuration keeps the limits of ``exits.constraint``.
+    """
     project = programs.project
     inputs = {
         "widths": [[one.width, project.store.digest(one.records_file), one.macs] for one in programs.widths],
-        **project.inputs("tiers", "metric"),
+        "times": times,
+        "reference": programs.widest.candidates.reference,
+        **project.inputs("tiers", "metric", "exits.search", "exits.constraint", "seed"),
     }
-    content = project.json_step("table", inputs, lambda: _search(programs), code=("ebbtide.search", "ebbtide.exits"))
+    content = project.json_step(
+        "table", inputs, lambda: _search(programs, times), code=("ebbtide.search", "ebbtide.exits")
+    )
     rows = tuple(
         Row(
             id=row["id"],
@@ -82,6 +97,7 @@ def choose_table(programs: Programs) -> Table:
             value=row["value"],
             mean_macs=row["mean_macs"],
             shares=tuple(row["shares"]),
+            optimism=row["optimism"],
         )
         for row in content["rows"]
     )
@@ -92,12 +108,7 @@ def program_costs(macs: dict[str, int]) -> Costs:
     """MACs of a program's methods, by name."""
     from ebbtide.search import Costs
 
-    stages = [name for name in macs if name.startswith("stage")]
-    return Costs(
-        stages=tuple(macs[f"stage{i}"] for i in range(len(stages))),
-        exits={int(name.removeprefix("exit")): value for name, value in macs.items() if name.startswith("exit")},
-        head=macs["head"],
-    )
+    return Costs.of_methods(macs)
 
 
 def score_row(records: Records, program: WidthProgram, row: Row, *, metric: Metric, classes: int) -> Score:
@@ -118,13 +129,16 @@ def score_row(records: Records, program: WidthProgram, row: Row, *, metric: Metr
     return score(records, program_costs(program.macs), row.row(records.positions), metric=metric, classes=classes)
 
 
-def _search(programs: Programs) -> dict[str, Any]:
-    from ebbtide.build.scores import choose
+def _search(programs: Programs, times: Mapping[str, Mapping[str, float]] | None) -> dict[str, Any]:
+    from ebbtide.build.scores import choose, search_settings
 
+    settings = search_settings(programs.project.recipe, programs.universal.samples("select"))
     found = choose(
-        [_scorable(one) for one in programs.widths],
+        [_scorable(one, times) for one in programs.widths],
         recipe=programs.project.recipe,
         classes=programs.universal.classes,
+        reference=programs.widest.candidates.reference,
+        progress=programs.project.progress,
     )
     widest = programs.widest.width
     names = [DENSE if not row.thresholds else f"c{index}" for index, row in enumerate(found.rows)]
@@ -138,22 +152,25 @@ def _search(programs: Programs) -> dict[str, Any]:
                 "value": row.score.value,
                 "mean_macs": row.score.mean_cost,
                 "shares": list(row.score.shares),
+                "optimism": row.optimism,
             }
             for name, row in zip(ids, found.rows, strict=True)
         ],
         "tiers": [ids[index] for index in found.tiers],
+        "settings": {**asdict(settings), "trade_offs": list(settings.trade_offs)},
         "points": [[c.score.value, c.score.mean_cost] for c in found.scored],
     }
 
 
-def _scorable(one: WidthProgram) -> Scorable:
+def _scorable(one: WidthProgram, times: Mapping[str, Mapping[str, float]] | None) -> Scorable:
     from ebbtide.build.scores import Scorable
-    from ebbtide.exits import Records
+    from ebbtide.search import Costs
 
-    everything = Records.load(one.records_file)
+    everything = one.records()
     return Scorable(
         width=one.width,
         records=everything.first(one.candidates.selected),
         costs=program_costs(one.macs),
         gate=list(everything.confidences[:-1]),
+        times=None if times is None else Costs.of_methods(times[one.program.sha256]),
     )

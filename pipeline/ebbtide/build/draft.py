@@ -12,6 +12,8 @@ from ebbtide.build.programs import Program, Programs
 
 if TYPE_CHECKING:
     from ebbtide.build.evaluation import Evaluation
+    from ebbtide.build.mapping import DeviceMapping
+    from ebbtide.build.outside import OutsideRule
     from ebbtide.bundle import BundleDraft, Expected, Manifest, MethodEntry
     from ebbtide.device import Profile
 
@@ -47,6 +49,8 @@ def draft_bundle(
     profile: Profile,
     evaluation: Evaluation | None = None,
     latencies: Mapping[str, tuple[int, int]] | None = None,
+    rule: OutsideRule | None = None,
+    mapping: DeviceMapping | None = None,
     with_reference: bool = False,
 ) -> tuple[BundleDraft, dict[str, Path]]:
     """The manifest's parts and the files of a bundle.
@@ -57,6 +61,8 @@ def draft_bundle(
         profile: the device.
         evaluation: scores on test; left out while rehearsing.
         latencies: p50 and p90 in microseconds by configuration, measured on this profile's device.
+        rule: when configurations answer outside; left out while rehearsing.
+        mapping: where the parts of each configuration run; None runs everything where it lies.
         with_reference: add the one-method program and a configuration for it.
     """
     from ebbtide.bundle import (
@@ -64,6 +70,7 @@ def draft_bundle(
         ConfigurationEntry,
         DeviceEntry,
         ModelEntry,
+        OutsideEntry,
         PathStep,
         PolicyEntry,
         RuntimeEntry,
@@ -74,7 +81,12 @@ def draft_bundle(
     configurations = [
         ConfigurationEntry(
             id=row.id,
-            path=path_of(programs.of(row.width).program, row),
+            path=path_of(
+                programs.of(row.width).program,
+                row,
+                above=rule.thresholds(row) if rule else None,
+                server_from=mapping.server_from(row) if mapping else None,
+            ),
             expected=_expected(programs, row, profile.id, selected, evaluation, latencies),
         )
         for row in table.rows
@@ -99,7 +111,10 @@ def draft_bundle(
             engine="executorch", min=RUNTIME_MIN, max_exclusive=RUNTIME_MAX_EXCLUSIVE, backends=("xnnpack",)
         ),
         model=ModelEntry(
-            classes=tuple(facts["classes"]), universal_classes=len(facts["universal_classes"]), input=_input(facts)
+            classes=tuple(facts["classes"]),
+            universal_classes=len(facts["universal_classes"]),
+            outside=OutsideEntry(score=rule.score, fallback=rule.fallback) if rule else None,
+            input=_input(facts),
         ),
         programs=tuple(_program(program, width) for program, width in included),
         configurations=tuple(configurations),
@@ -128,16 +143,30 @@ def rehearse(programs: Programs, table: Table, *, profile: Profile) -> Rehearsal
     return Rehearsal(manifest, files)
 
 
-def path_of(program: Program, row: Row) -> Any:
-    """The steps of a configuration in manifest form: all stages, the exits that are on, the head."""
+def path_of(
+    program: Program, row: Row, *, above: Mapping[str, float] | None = None, server_from: str | None = None
+) -> Any:
+    """The steps of a configuration in manifest form: all stages, the exits that are on, the head.
+
+    Args:
+        program: of the row's width.
+        row: which exits are on.
+        above: by exit and head the score above which an answer there is outside; None where none is.
+        server_from: the first method that a server may run, and with it all that follow; None where none does.
+    """
     from ebbtide.bundle import PathStep, float32
 
     steps = []
+    on_server = False
     for method in program.methods:
+        on_server = on_server or method["name"] == server_from
         if method["kind"] == "exit" and method["position"] not in row.thresholds:
             continue
         threshold = float32(row.thresholds[method["position"]]) if method["kind"] == "exit" else None
-        steps.append(PathStep(method=f"{program.id}/{method['name']}", threshold=threshold))
+        outside = float32(above[method["name"]]) if above is not None and method["kind"] != "stage" else None
+        name = f"{program.id}/{method['name']}"
+        step = PathStep(method=name, threshold=threshold, outside=outside, at="server" if on_server else None)
+        steps.append(step)
     return tuple(steps)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ebbtide.build.choice import Table, score_row
-from ebbtide.build.programs import Programs, open_engine
+from ebbtide.build.outside import OutsideRule, rates_on_test, record_test
+from ebbtide.build.programs import RECORDING, Programs, WidthProgram
 from ebbtide.build.project import LOWERING, read_json
 from ebbtide.steps import write_json
 
@@ -29,6 +31,8 @@ class Evaluation:
         classes: rows with ``name``, ``n``, ``accuracy`` by configuration id, ``dense``.
         reliability: by exit and head, with the width in front where it is not the widest: bins with ``n``,
             ``probability``, ``accuracy``.
+        untempered: the same at a temperature of 1.
+        outside: by configuration id, how outside and inside are told apart; empty where the recipe asks for none.
         openings: how many different choices the test split was ever opened for.
     """
 
@@ -38,30 +42,49 @@ class Evaluation:
     n: int
     classes: list[dict[str, Any]]
     reliability: dict[str, list[dict[str, Any]]]
+    untempered: dict[str, list[dict[str, Any]]]
+    outside: dict[str, dict[str, Any]]
     openings: int
 
 
-def evaluate_on_test(programs: Programs, table: Table) -> Evaluation:
+def choices_of(programs: Programs, table: Table, rule: OutsideRule | None) -> dict[str, Any]:
+    """Everything that was chosen before test is opened, to be frozen."""
+    choices = {"table": table.content, "programs": [program.sha256 for program in programs.all]}
+    return choices if rule is None else {**choices, "outside": rule.content}
+
+
+def evaluate_on_test(programs: Programs, table: Table, rule: OutsideRule | None = None) -> Evaluation:
     """Open the test split for the choices made, run the programs over it, and score every configuration."""
     universal, project = programs.universal, programs.project
-    choices = {"table": table.content, "programs": [program.sha256 for program in programs.all]}
+    choices = choices_of(programs, table, rule)
     inputs = {**choices, "data": universal.facts["digest"], **project.inputs("metric")}
+    if rule is not None:
+        inputs["others"] = universal.facts["outside"]["digest"]
 
     def produce(folder: Path, _: Path) -> None:
-        from ebbtide.build.recording import record_program
+        from ebbtide.build.recording import record_to
         from ebbtide.data import FrozenChoices
 
         # Opened once, for all widths together.
-        test = universal.dataset.test.open(FrozenChoices.of(choices))
+        frozen = FrozenChoices.of(choices)
+        test = universal.dataset.test.open(frozen)
         for program in programs.all:
-            loaded = open_engine().load(program.file)
-            records = record_program(loaded, [test], label=f"Testing {program.id}", progress=project.progress)
-            loaded.close()
-            records.save(folder / f"{program.id}.npz")
-        write_json(folder / "evaluation.json", _scores(programs, table, folder))
+            record_to(
+                folder / f"{program.id}.npz",
+                program,
+                [test],
+                project=project,
+                split_name="test",
+                label=f"Testing {program.id}",
+            )
+        others = universal.dataset.outside_test
+        if rule is not None and others is not None:
+            record_test(programs, others.open(frozen), folder)
+        outside = {} if rule is None else rates_on_test(programs, table, rule, folder)
+        write_json(folder / "evaluation.json", {**_scores(programs, table, folder), "outside": outside})
 
     folder = project.step(
-        "test", inputs, produce, code=("ebbtide.search", "ebbtide.exits", "ebbtide.engine"), libraries=LOWERING
+        "test", inputs, produce, code=("ebbtide.search", "ebbtide.exits", *RECORDING), libraries=LOWERING
     )
     found = read_json(folder / "evaluation.json")
     from ebbtide.data.seal import read_opening_log
@@ -79,12 +102,13 @@ def evaluate_on_test(programs: Programs, table: Table) -> Evaluation:
 
 def _scores(programs: Programs, table: Table, folder: Path) -> dict[str, Any]:
     from ebbtide.build.scores import metric_of
-    from ebbtide.exits import Records
 
     metric, names = programs.project.recipe.metric, programs.universal.facts["classes"]
-    records = {one.width: Records.load(folder / f"{one.program.id}.npz") for one in programs.widths}
-    dense = Records.load(folder / f"{programs.dense.id}.npz")
-    select = Records.load(programs.dense_records_file)
+    records = {
+        one.width: programs.load_records(folder / f"{one.program.id}.npz", one.program) for one in programs.widths
+    }
+    dense = programs.load_records(folder / f"{programs.dense.id}.npz", programs.dense)
+    select = programs.load_records(programs.dense_records_file, programs.dense)
     configurations, right = {}, {}
     for row in table.rows:
         mine = records[row.width]
@@ -115,11 +139,25 @@ def _scores(programs: Programs, table: Table, folder: Path) -> dict[str, Any]:
         "dense_select": metric_of(metric, select.predictions[-1], select.labels, len(names)),
         "n": len(dense),
         "classes": classes,
-        "reliability": {
-            place_name(programs, width, name): _bins(mine, row)
-            for width, mine in records.items()
-            for row, name in enumerate([*(f"exit{p}" for p in mine.positions), "head"])
-        },
+        "reliability": _reliability(programs, records),
+        "untempered": _reliability(
+            programs, {one.width: _untempered(one, records[one.width], folder) for one in programs.widths}
+        ),
+    }
+
+
+def _untempered(one: WidthProgram, records: Records, folder: Path) -> Records:
+    from ebbtide.build.recording import untempered_file
+
+    values = np.load(untempered_file(folder / f"{one.program.id}.npz"), allow_pickle=False)
+    return replace(records, confidences=values)
+
+
+def _reliability(programs: Programs, records: Mapping[str, Records]) -> dict[str, list[dict[str, float]]]:
+    return {
+        place_name(programs, width, name): _bins(mine, row)
+        for width, mine in records.items()
+        for row, name in enumerate([*(f"exit{p}" for p in mine.positions), "head"])
     }
 
 

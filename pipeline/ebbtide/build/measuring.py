@@ -54,7 +54,13 @@ class Measurements:
 
 
 def measure_host(
-    programs: Programs, table: Table, *, host: Profile, layers: dict[str, Any] | None, given: Path | None
+    programs: Programs,
+    table: Table,
+    *,
+    host: Profile,
+    layers: dict[str, Any] | None,
+    times: dict[str, dict[str, float]] | None,
+    given: Path | None,
 ) -> Measurements:
     """Time methods, configurations and the one-method reference of all widths in one interleaved run; or take a record.
 
@@ -63,6 +69,7 @@ def measure_host(
         table: configurations and tiers.
         host: this machine's profile.
         layers: times of single layers that widths were searched by; they belong to the record.
+        times: those of `time_methods` that the table was limited by; they belong to it too.
         given: a record to take instead.
 
     Raises:
@@ -84,7 +91,8 @@ def measure_host(
         code=("ebbtide.profiling", "ebbtide.runtime", "ebbtide.engine"),
         libraries=LOWERING,
     )
-    return Measurements(content if layers is None else {**content, "layers": layers}, "measured here")
+    searched = {name: found for name, found in (("layers", layers), ("times", times)) if found is not None}
+    return Measurements({**content, **searched}, "measured here")
 
 
 def layers_given(file: Path) -> dict[str, Any] | None:
@@ -93,8 +101,58 @@ def layers_given(file: Path) -> dict[str, Any] | None:
     Raises:
         EbbtideError: ``profiling.record`` if it cannot be read; whether it fits the build is told by `measure_host`.
     """
+    return _part_given(file, "layers")
+
+
+def time_methods(programs: Programs, given: Path | None) -> dict[str, dict[str, float]] | None:
+    """Median microseconds of every method by program digest, where the recipe limits a latency; None where not.
+
+    Args:
+        programs: of all widths.
+        given: a measurement record to take them from.
+
+    Raises:
+        EbbtideError: ``profiling.record`` if the given record has no times of these programs.
+    """
+    project = programs.project
+    constraint = project.recipe.exits.constraint if project.recipe.exits else None
+    if constraint is None or (constraint.max_latency_us is None and constraint.max_worst_latency_us is None):
+        return None
+    wanted = [one.program.sha256 for one in programs.widths]
+    if given is not None:
+        known = _part_given(given, "times") or {}
+        if not set(wanted) <= set(known):
+            raise _unfit(given, "no times of these programs' methods")
+        return {sha256: known[sha256] for sha256 in wanted}
+
+    def compute() -> dict[str, dict[str, float]]:
+        from ebbtide.profiling import Target, measure
+
+        engine = open_engine()
+        loaded = {one.program.sha256: engine.load(one.program.file) for one in programs.widths}
+        found = measure(
+            [Target(program, sha256) for sha256, program in loaded.items()],
+            sample=programs.universal.dataset.select.tensor([0]).numpy(),
+            engine=engine.name,
+            progress=project.progress,
+        )
+        for program in loaded.values():
+            program.close()
+        times: dict[str, dict[str, float]] = {sha256: {} for sha256 in wanted}
+        for one in found.measurements:
+            times[one.program_sha256][one.method] = one.timing.p50_us
+        return times
+
+    inputs = {"programs": wanted, "machine": machine_identity()}
+    value: dict[str, dict[str, float]] = project.json_step(
+        "method-times", inputs, compute, code=("ebbtide.profiling", "ebbtide.engine"), libraries=LOWERING
+    )
+    return value
+
+
+def _part_given(file: Path, part: str) -> dict[str, Any] | None:
     try:
-        found: dict[str, Any] | None = read_json(file).get("layers")
+        found: dict[str, Any] | None = read_json(file).get(part)
         return found
     except (OSError, ValueError, AttributeError) as error:
         raise _unfit(file, f"{type(error).__name__}: {error}") from error

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ebbtide.build.measuring import layers_given, machine_identity
 from ebbtide.build.project import LOWERING, TORCH, Project, read_json
@@ -14,6 +15,8 @@ from ebbtide.build.universal import VISION, Universal, fresh_graph, prepare_data
 from ebbtide.steps import write_json
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ebbtide.model import Coupling, Graph
     from ebbtide.nesting import Level, Nested, Rules
     from ebbtide.nesting.problem import Scores
@@ -54,7 +57,7 @@ class Outcome:
 
     Attributes:
         variant: which.
-        plan: levels, groups, what stays whole, accuracy before tuning; see `_plan`.
+        plan: levels, groups, what stays whole, accuracy before tuning; see `plan_variant`.
         folder: of the nested network, tuned where the variant is.
         tuned: metric of each level on select after tuning; empty without.
     """
@@ -67,15 +70,25 @@ class Outcome:
 
 def bounds_of(project: Project, section: WidthsSection) -> dict[str, Any]:
     """What widths are allowed, as JSON values."""
-    from ebbtide.device import load_profile
-
-    asked = [load_profile(name).lowering.channel_multiple for name in project.recipe.devices]
-    limit = section.memory_limit_kib
+    limit, sparsity = section.memory_limit_kib, project.recipe.sparsity
+    multiple = channel_multiple(project, section.multiple)
+    if sparsity is not None and sparsity.pattern == "hybrid":
+        # No block may lie on both sides of a width's edge.
+        multiple = math.lcm(multiple, sparsity.block)
     return {
-        "multiple": max(asked) if section.multiple == "auto" else section.multiple,
+        "multiple": multiple,
         "floor": section.floor,
         "memory_limit_bytes": None if limit is None else int(1024 * limit),
     }
+
+
+def channel_multiple(project: Project, wanted: int | Literal["auto"]) -> int:
+    """What kept channels are a multiple of; auto: the largest that a device of the recipe asks for."""
+    from ebbtide.device import load_profile
+
+    if wanted != "auto":
+        return wanted
+    return max(load_profile(name).lowering.channel_multiple for name in project.recipe.devices)
 
 
 def rules_of(bounds: dict[str, Any], graph: Graph, coupling: Coupling, layers: dict[str, Any] | None = None) -> Rules:
@@ -128,11 +141,22 @@ def make_variant(universal: Universal, variant: Variant, layers: dict[str, Any] 
     Raises:
         EbbtideError: ``nesting.infeasible``, ``nesting.nothing_to_shrink``, and what training raises.
     """
-    folder = _plan(universal, variant, layers)
+    return tuned_variant(universal, variant, plan_variant(universal, variant, layers))
+
+
+def tuned_variant(universal: Universal, variant: Variant, folder: Path, *, masks: Path | None = None) -> Outcome:
+    """Tune a planned variant, if it is to be.
+
+    Args:
+        universal: the model whose weights the levels have.
+        variant: which.
+        folder: of the plan.
+        masks: file of those that hold at every level; None without.
+    """
     plan = read_json(folder / "widths.json")
     if not variant.tuned:
         return Outcome(variant, plan, folder, {})
-    tuned = _tune(universal, variant, folder)
+    tuned = _tune(universal, variant, folder, masks)
     return Outcome(variant, plan, tuned, read_json(tuned / "tuning.json")["select"])
 
 
@@ -142,14 +166,7 @@ def _statistics(universal: Universal) -> Path:
     section = project.recipe.widths
     assert section is not None
     everything = section.images == "all" and project.recipe.classes != "all"
-    source = Project(
-        recipe=project.recipe.model_copy(update={"classes": "all"}),
-        text=project.text,
-        store=project.store,
-        allow_code=project.allow_code,
-        progress=project.progress,
-        notices=project.notices,
-    )
+    source = project.varied(classes="all", outside=None)
     data = prepare_data(source) if everything else universal.data
     facts = read_json(data / "dataset.json") if everything else universal.facts
     inputs = {
@@ -184,7 +201,7 @@ def _statistics(universal: Universal) -> Path:
     return folder / "statistics.safetensors"
 
 
-def _plan(universal: Universal, variant: Variant, layers: dict[str, Any] | None) -> Path:
+def plan_variant(universal: Universal, variant: Variant, layers: dict[str, Any] | None) -> Path:
     """Order the units, search the levels, and score each before any tuning."""
     project = universal.project
     section = project.recipe.widths
@@ -221,7 +238,7 @@ def _plan(universal: Universal, variant: Variant, layers: dict[str, Any] | None)
         )
         levels, same = _distinct(ladder.levels)
         nested = Nested(graph, coupling, levels, section.norm)
-        values = _evaluated(universal, nested)
+        values = evaluated(universal, nested)
         whole = evaluate(universal.graph, universal.dataset.select, metric=project.recipe.metric)
         nested.save(folder)
         found = {
@@ -259,8 +276,8 @@ def _distinct(levels: tuple[Level, ...]) -> tuple[tuple[Level, ...], list[str]]:
     return tuple(level for level in levels if level.name not in same), same
 
 
-def _tune(universal: Universal, variant: Variant, planned: Path) -> Path:
-    """All levels learn together on train."""
+def _tune(universal: Universal, variant: Variant, planned: Path, masks: Path | None) -> Path:
+    """All levels learn together on train; what masks leave out stays zero in all of them."""
     project = universal.project
     section, settings = project.recipe.widths, project.recipe.tuning_settings
     assert section is not None
@@ -272,6 +289,8 @@ def _tune(universal: Universal, variant: Variant, planned: Path) -> Path:
         "options": section.tuning.model_dump(mode="json"),
         **project.inputs("metric"),
     }
+    if masks is not None:
+        inputs["masks"] = project.store.digest(masks)
 
     def produce(folder: Path, scratch: Path) -> None:
         from ebbtide.nesting import TuningOptions, tune
@@ -289,15 +308,22 @@ def _tune(universal: Universal, variant: Variant, planned: Path) -> Path:
                 settings=settings,
                 options=TuningOptions(distill=section.tuning.distill, sandwich=section.tuning.sandwich),
                 metric=project.recipe.metric,
+                kept=None if masks is None else _weight_masks(masks),
                 checkpoint=scratch / "tuning.safetensors",
                 progress=project.progress,
             )
-        values = _evaluated(universal, nested)
+        values = evaluated(universal, nested)
         nested.save(folder)
         write_json(folder / "tuning.json", {"select": values, "history": history.to_json()})
 
-    code = ("ebbtide.nesting", "ebbtide.model", "ebbtide.data")
+    code = ("ebbtide.nesting", "ebbtide.model", "ebbtide.data", *(() if masks is None else ("ebbtide.sparsity",)))
     return project.step("tuning", inputs, produce, code=code, libraries=(*TORCH, *VISION, "safetensors"))
+
+
+def _weight_masks(file: Path) -> dict[str, Tensor]:
+    from ebbtide.sparsity.masks import Masks
+
+    return Masks.load(file).weight_masks()
 
 
 def shared_values(universal: Universal, own: Outcome) -> dict[str, float]:
@@ -312,7 +338,7 @@ def shared_values(universal: Universal, own: Outcome) -> dict[str, float]:
     def compute() -> dict[str, float]:
         nested = load_nested(universal, own.folder)
         nested.statistics.clear()
-        return _evaluated(universal, nested)
+        return evaluated(universal, nested)
 
     found: dict[str, float] = project.json_step(
         "shared-norm", inputs, compute, code=("ebbtide.nesting", "ebbtide.model")
@@ -320,7 +346,7 @@ def shared_values(universal: Universal, own: Outcome) -> dict[str, float]:
     return found
 
 
-def _evaluated(universal: Universal, nested: Nested) -> dict[str, float]:
+def evaluated(universal: Universal, nested: Nested) -> dict[str, float]:
     """Metric of every level on select."""
     from ebbtide.model import evaluate
 

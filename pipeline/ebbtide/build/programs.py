@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ebbtide.build.candidates import Candidates
+from ebbtide.build.candidates import Candidates, Key, digests
 from ebbtide.build.project import LOWERING, Project, read_json
 from ebbtide.build.universal import Universal
 from ebbtide.steps import storage_errors, write_bytes, write_json
@@ -17,9 +17,12 @@ if TYPE_CHECKING:
 
     from ebbtide.device import Profile
     from ebbtide.engine import Engine
+    from ebbtide.exits import Records
     from ebbtide.lowering import LoweredProgram, ProgramSpec
 
 BACKEND = "xnnpack"
+RECORDING = ("ebbtide.engine", "ebbtide.exits.records", "ebbtide.runtime.outside")
+"""The code that records of a program depend on."""
 THREADS = 1
 """One thread: what a phone's scheduler gives a background classifier, and the steadiest thing to measure."""
 
@@ -30,16 +33,23 @@ class Program:
 
     Attributes:
         id: its name in the manifest.
+        width: the name of the width whose program it is.
         file: the .pte.
         sha256, size_bytes: of the file.
         methods: facts as JSON values, in path order.
     """
 
     id: str
+    width: str
     file: Path
     sha256: str
     size_bytes: int
     methods: tuple[dict[str, Any], ...]
+
+    @property
+    def exit_types(self) -> dict[int, str]:
+        """The type of each exit by its position in the program."""
+        return {method["position"]: method["type"] for method in self.methods if method["kind"] == "exit"}
 
 
 @dataclass(frozen=True)
@@ -47,7 +57,7 @@ class WidthProgram:
     """The program of one width, and what it says of select.
 
     Attributes:
-        candidates: what it was made from; program position i is candidate position ``candidates.chosen[i]``.
+        candidates: what it was made from; program position i is that of ``candidates.chosen[i]``.
         program: methods by stage, exit and head.
         records_file: its records of select, then of the gate's samples of train.
     """
@@ -65,6 +75,10 @@ class WidthProgram:
     def macs(self) -> dict[str, int]:
         """MACs of the program's methods by name."""
         return {method["name"]: method["macs"] for method in self.program.methods}
+
+    def records(self) -> Records:
+        """What it says of select, then of the gate's samples of train."""
+        return _load_records(self.records_file, self.program, self.candidates.backbone.project)
 
 
 @dataclass(frozen=True)
@@ -107,6 +121,20 @@ class Programs:
         """The program of a width."""
         return next(one for one in self.widths if one.width == width)
 
+    def load_records(self, file: Path, program: Program) -> Records:
+        """Records of one of the programs.
+
+        Raises:
+            EbbtideError: ``exits.identity`` if they are of another width or number format.
+        """
+        return _load_records(file, program, self.project)
+
+
+def _load_records(file: Path, program: Program, project: Project) -> Records:
+    from ebbtide.exits import Records
+
+    return Records.load(file, level=program.width, precision=project.recipe.precision)
+
 
 def program_id(width: str) -> str:
     """The name of a width's program: width, number format and processor."""
@@ -120,12 +148,15 @@ def open_engine() -> Engine:
     return ExecuTorchEngine(threads=THREADS)
 
 
-def lower_programs(candidates: Sequence[Candidates], profiles: Sequence[Profile]) -> Programs:
+def lower_programs(
+    candidates: Sequence[Candidates], profiles: Sequence[Profile], *, beside: Sequence[Job] = ()
+) -> Programs:
     """Lower a program for each width and the dense one in parallel processes, and record what they say of select.
 
     Args:
         candidates: of every width, the widest first.
         profiles: the devices.
+        beside: what else is wanted later, lowered in the same processes.
 
     Raises:
         EbbtideError: ``lowering.*``.
@@ -133,7 +164,8 @@ def lower_programs(candidates: Sequence[Candidates], profiles: Sequence[Profile]
     project, widest = candidates[0].backbone.project, candidates[0]
     _say_sharing(project, profiles)
     jobs = [Job(one, program_id(one.width), one.chosen) for one in candidates]
-    *programs, dense = lower_all([*jobs, Job(widest, f"{program_id(widest.width)}-dense", None)])
+    jobs.append(Job(widest, f"{program_id(widest.width)}-dense", None))
+    *programs, dense = lower_all([*jobs, *beside])[: len(jobs)]
     for program in (*programs, dense):
         _say_delegation(project, program)
     return Programs(
@@ -172,12 +204,12 @@ class Job:
     Attributes:
         candidates: its width, with exits and temperatures.
         id: its name.
-        chosen: positions of the exits it has; None for one method that holds everything.
+        chosen: the exits it has; None for one method that holds everything.
     """
 
     candidates: Candidates
     id: str
-    chosen: tuple[int, ...] | None
+    chosen: tuple[Key, ...] | None
 
     def spec(self) -> ProgramSpec:
         """What it is lowered from: the graph cut at the positions in use, their exits, temperatures."""
@@ -186,14 +218,14 @@ class Job:
 
         candidates, backbone = self.candidates, self.candidates.backbone
         chosen = self.chosen or ()
-        staged = split(backbone.graph, [backbone.cuts[p] for p in chosen], clone=True)
-        temperatures = {f"exit{i}": candidates.temperatures[f"exit{p}"] for i, p in enumerate(chosen)}
+        staged = split(backbone.graph, [backbone.cuts[position] for position, _ in chosen], clone=True)
+        temperatures = {f"exit{i}": candidates.temperatures[key] for i, key in enumerate(chosen)}
         spec = ProgramSpec(
             id=self.id,
             stages=staged.stages,
-            exits={i: candidates.load_exit(p) for i, p in enumerate(chosen)},
+            exits={i: candidates.load_exit(key) for i, key in enumerate(chosen)},
             head=staged.head,
-            temperatures={**temperatures, "head": candidates.temperatures["head"]},
+            temperatures={**temperatures, "head": candidates.head_temperature},
             input_shape=backbone.graph.input_shape,
         )
         return spec.dense(self.id) if self.chosen is None else spec
@@ -201,15 +233,13 @@ class Job:
     def step(self) -> dict[str, Any]:
         """The step that lowers it."""
         candidates, backbone = self.candidates, self.candidates.backbone
-        store, chosen = backbone.project.store, self.chosen or ()
-        wanted = {f"exit{p}" for p in chosen} | {"head"}
+        chosen = self.chosen or ()
         inputs = {
             **backbone.identity(),
             "program": self.id,
             "backend": BACKEND,
-            "chosen": list(chosen),
-            "exits": {str(p): store.digest(candidates.exits[p] / "exit.safetensors") for p in chosen},
-            "temperatures": {key: value for key, value in candidates.temperatures.items() if key in wanted},
+            "exits": digests(backbone, ((key, candidates.exits[key]) for key in chosen)),
+            "temperatures": [*(candidates.temperatures[key] for key in chosen), candidates.head_temperature],
         }
         code = ("ebbtide.lowering", "ebbtide.model", "ebbtide.build.programs")
         return {"name": "program", "inputs": inputs, "code": code, "libraries": LOWERING}
@@ -251,12 +281,13 @@ def lower_all(jobs: Sequence[Job]) -> list[Program]:
 
 def _read_program(job: Job, folder: Path) -> Program:
     facts = read_json(folder / "program.json")
-    section = job.candidates.backbone.project.recipe.exits
+    chosen = job.chosen or ()
     methods = []
     for method in facts["methods"]:
-        kind = section.type if section and method["kind"] == "exit" else None
+        kind = chosen[method["position"]][1] if method["kind"] == "exit" else None
         methods.append({**method, "type": kind})
-    return Program(job.id, folder / facts["file"], facts["sha256"], facts["size_bytes"], tuple(methods))
+    size_bytes, width = facts["size_bytes"], job.candidates.width
+    return Program(job.id, width, folder / facts["file"], facts["sha256"], size_bytes, tuple(methods))
 
 
 def _weights(spec: ProgramSpec) -> list[dict[str, int]]:
@@ -279,21 +310,30 @@ def _weights(spec: ProgramSpec) -> list[dict[str, int]]:
 
 def _record(candidates: Candidates, program: Program, *, extra: int) -> Path:
     backbone = candidates.backbone
-    inputs = {"program": program.sha256, "data": backbone.facts["digest"], "extra": extra}
+    inputs = {
+        "level": program.width,
+        "precision": backbone.project.recipe.precision,
+        "program": program.sha256,
+        "types": {str(position): kind for position, kind in program.exit_types.items()},
+        "data": backbone.facts["digest"],
+        "extra": extra,
+    }
 
     def produce(folder: Path, _: Path) -> None:
-        from ebbtide.build.recording import FirstSamples, record_program
+        from ebbtide.build.recording import FirstSamples, record_to
 
         dataset = backbone.dataset
         splits: list[Any] = [dataset.select]
         if extra:
             splits.append(FirstSamples(dataset.train, extra))
-        loaded = open_engine().load(program.file)
-        records = record_program(loaded, splits, label=f"Recording {program.id}", progress=backbone.project.progress)
-        loaded.close()
-        records.save(folder / "records.npz")
+        record_to(
+            folder / "records.npz",
+            program,
+            splits,
+            project=backbone.project,
+            split_name="select+train" if extra else "select",
+            label=f"Recording {program.id}",
+        )
 
-    folder = backbone.project.step(
-        "program-records", inputs, produce, code=("ebbtide.engine", "ebbtide.exits.records"), libraries=LOWERING
-    )
+    folder = backbone.project.step("program-records", inputs, produce, code=RECORDING, libraries=LOWERING)
     return folder / "records.npz"

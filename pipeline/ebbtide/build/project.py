@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,6 +34,8 @@ class Project:
         store: where steps are kept.
         allow_code: whether the recipe's own Python files may run.
         progress: where it is told.
+        path: the recipe's file; None where there is none.
+        overrides: ``a.b=c`` each, as they were given.
         notices: collected in order.
     """
 
@@ -42,11 +44,17 @@ class Project:
     store: StepStore
     allow_code: bool
     progress: Progress
+    path: Path | None = None
+    overrides: tuple[str, ...] = ()
     notices: list[Notice] = field(default_factory=list)
 
     def inputs(self, *keys: str) -> dict[str, Any]:
         """Parts of the recipe with files replaced by their digests."""
         return step_inputs(self.recipe, *keys, digest=self.store.digest)
+
+    def varied(self, **changes: Any) -> Project:
+        """The same build of a recipe with some sections changed; its notices are told here."""
+        return replace(self, recipe=self.recipe.model_copy(update=changes))
 
     def notice(self, kind: Literal["choice", "fallback", "warning"], subject: str, text: str) -> None:
         """Tell something once, now and in the report."""

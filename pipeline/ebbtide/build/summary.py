@@ -11,8 +11,11 @@ import ebbtide
 from ebbtide.build.bundles import Built
 from ebbtide.build.choice import Row, Table
 from ebbtide.build.draft import REFERENCE, path_of, peak_bytes
-from ebbtide.build.evaluation import Evaluation, place_name
+from ebbtide.build.evaluation import Evaluation
+from ebbtide.build.exits_summary import cut_off_models, exits_of
 from ebbtide.build.measuring import Measurements
+from ebbtide.build.outside import OutsideRule
+from ebbtide.build.outside_summary import summarise_outside
 from ebbtide.build.programs import Programs
 from ebbtide.build.stages_summary import latency_of, stages_of
 from ebbtide.build.widths import Nesting
@@ -21,6 +24,8 @@ from ebbtide.steps import library_versions
 
 if TYPE_CHECKING:
     from ebbtide.report import record
+    from ebbtide.report.early import EarlyExits
+    from ebbtide.report.personal import Sparsity
     from ebbtide.steps import StepRecord
 
 LIBRARIES = ("torch", "executorch", "torchao", "numpy", "scipy", "cryptography", "safetensors", "timm", "torchvision")
@@ -32,6 +37,9 @@ def summarise(
     nesting: Nesting | None,
     *,
     evaluation: Evaluation,
+    rule: OutsideRule | None,
+    sparsity: Sparsity | None,
+    early: EarlyExits | None,
     measurements: Measurements,
     gates: Iterable[dict[str, Any]],
     built: Iterable[Built],
@@ -44,6 +52,9 @@ def summarise(
         table: configurations and tiers.
         nesting: how nested widths were found; None without.
         evaluation: of test.
+        rule: when configurations answer outside; None where the recipe asks for none.
+        sparsity: how a model for the class set was made; None without.
+        early: how exits were made, chosen and mapped; None without.
         measurements: of this host.
         gates: what the gate found.
         built: the bundles.
@@ -67,18 +78,25 @@ def summarise(
         recipe=project.text,
         model=_model(programs, nesting, evaluation, measurements),
         dense=_dense(programs, evaluation, measurements),
+        sparsity=sparsity,
         widths=None
         if nesting is None
         else summarise_widths(programs, table, nesting, evaluation=evaluation, measurements=measurements),
-        exits=tuple(_exits(programs)),
+        outside=None if rule is None else summarise_outside(programs, table, rule, evaluation),
+        exits=tuple(exits_of(programs)),
+        early=early,
         configurations=tuple(_configuration(programs, table, row, evaluation, measurements) for row in table.rows),
         boundary=_boundary(programs, measurements),
         scored=tuple(record.Point(accuracy=value, mean_macs=macs) for value, macs in table.points),
         scored_total=len(table.points),
-        controls=tuple(_controls(programs)),
+        controls=tuple(cut_off_models(programs)),
         classes=tuple(record.ClassRow(**row) for row in evaluation.classes),
         reliability=tuple(
-            record.Reliability(name=name, bins=tuple(record.Bin(**one) for one in bins))
+            record.Reliability(
+                name=name,
+                bins=tuple(record.Bin(**one) for one in bins),
+                before=tuple(record.Bin(**one) for one in evaluation.untempered[name]),
+            )
             for name, bins in evaluation.reliability.items()
         ),
         devices=tuple(_device(one, bundles, output, recipe.payload) for one in bundles),
@@ -113,16 +131,20 @@ def _model(
         source=f"{section.source}: {named.rpartition('/')[2]}",
         classes=tuple(universal.facts["classes"]),
         universal_classes=len(universal.facts["universal_classes"]),
+        head=programs.project.recipe.head,
+        class_set=tuple(universal.facts["class_set"]),
         input_shape=tuple(universal.facts["input"]["shape"]),
         parameters=universal.model["parameters"],
         macs=universal.model["macs"],
         weight_bytes=universal.model["weight_bytes"],
         stages=stages_of(widest.program, measurements),
         select=record.Scored(
-            accuracy=nesting.universal if nesting else widest.candidates.whole, n=universal.samples("select")
+            accuracy=nesting.universal if nesting else widest.candidates.reference, n=universal.samples("select")
         ),
-        # Nested widths were tuned: what is read of test is theirs, not the universal model's.
-        test=None if nesting else record.Scored(accuracy=evaluation.dense_value, n=evaluation.n),
+        # Nested widths were tuned, a joint backbone learned on: what is read of test is theirs, not that model's.
+        test=None
+        if nesting or widest.candidates.backbone.is_joint
+        else record.Scored(accuracy=evaluation.dense_value, n=evaluation.n),
     )
 
 
@@ -139,26 +161,6 @@ def _dense(programs: Programs, evaluation: Evaluation, measurements: Measurement
         size_bytes=program.size_bytes,
         peak_bytes=max(method["peak_bytes"] for method in program.methods),
     )
-
-
-def _exits(programs: Programs) -> Iterable[record.Exit]:
-    from ebbtide.report import record
-
-    section = programs.project.recipe.exits
-    for one in programs.widths:
-        candidates = one.candidates
-        for position in candidates.positions:
-            used = position in candidates.chosen
-            # An exit that ships is named as the program's method; the others by their place in the model.
-            name = f"exit{candidates.chosen.index(position)}" if used else f"candidate{position}"
-            yield record.Exit(
-                name=place_name(programs, one.width, name),
-                position=position,
-                type=section.type if section else "",
-                temperature=candidates.temperatures[f"exit{position}"],
-                select=record.Scored(accuracy=candidates.alone[position], n=candidates.selected),
-                macs=candidates.macs[position],
-            )
 
 
 def _configuration(
@@ -218,22 +220,6 @@ def _boundary(programs: Programs, measurements: Measurements) -> record.Boundary
         rounds=len(found["round_ratios"]),
         threads=programs.threads,
     )
-
-
-def _controls(programs: Programs) -> Iterable[record.Control]:
-    """Each width's backbone cut off at each exit: everybody leaves there, nothing else is computed."""
-    from ebbtide.report import record
-
-    for one in programs.widths:
-        candidates = one.candidates
-        of = "" if candidates.backbone.is_widest else f"{one.width} "
-        for index, position in enumerate(candidates.positions):
-            yield record.Control(
-                name=f"{of}cut off at position {position}",
-                accuracy=candidates.alone[position],
-                mean_macs=candidates.cut_off_macs[index],
-                split="select",
-            )
 
 
 def _device(one: Built, all_built: list[Built], output: Path, payload: str) -> record.Device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,8 @@ class Universal:
         weights: .safetensors of the graph's state.
         weights_digest: SHA-256 of that file.
         model: parameters, MACs, weight bytes, notes.
+        removals: what each removal that made it smaller came to, as JSON values; none for the model as it came.
+        rebuild: gives the recipe's graph the structure after those removals.
     """
 
     project: Project
@@ -37,6 +40,8 @@ class Universal:
     weights: Path
     weights_digest: str
     model: dict[str, Any]
+    removals: tuple[dict[str, Any], ...] = ()
+    rebuild: Callable[[Graph], Graph] | None = None
 
     @functools.cached_property
     def dataset(self) -> Dataset:
@@ -51,6 +56,8 @@ class Universal:
         from safetensors.torch import load_file
 
         graph = fresh_graph(self.project, self.facts)
+        if self.rebuild is not None:
+            graph = self.rebuild(graph.eval())
         graph.load(load_file(self.weights))
         return graph.eval()
 
@@ -66,7 +73,8 @@ class Universal:
 
     def structure(self) -> dict[str, Any]:
         """What the graph's structure depends on, weights aside."""
-        return _structure(self.project, self.facts)
+        found = _structure(self.project, self.facts)
+        return {**found, "removals": list(self.removals)} if self.removals else found
 
     def identity(self) -> dict[str, Any]:
         """What every step on this model depends on."""
@@ -74,10 +82,20 @@ class Universal:
 
 
 def make_universal(project: Project) -> Universal:
-    """Prepare the data, load or train the model."""
+    """Prepare the data, load or train the model.
+
+    A model that is to be made smaller for the class set is trained on all classes, where it is trained here: it is the
+    same as a build of all classes trains, and found stored after one.
+    """
     data = prepare_data(project)
     facts = read_json(data / "dataset.json")
-    folder = _make_model(project, data, facts)
+    source = project.varied(classes="all", outside=None, sparsity=None)
+    if project.recipe.sparsity is None or not project.recipe.trains_model or project.recipe.classes == "all":
+        folder = _make_model(project, data, facts)
+    else:
+        everything = prepare_data(source)
+        whole = read_json(everything / "dataset.json")
+        folder = _restrict(project, facts, _make_model(source, everything, whole), source, whole)
     weights = folder / "weights.safetensors"
     model = read_json(folder / "model.json")
     for note in model["notes"]:
@@ -93,7 +111,9 @@ def prepare_data(project: Project) -> Path:
 
     recipe = project.recipe
     inputs = {
-        **project.inputs("data", "classes", "seed", "model.timm", "model.torchvision", "model.arguments"),
+        **project.inputs(
+            "data", "classes", "head", "outside.samples", "seed", "model.timm", "model.torchvision", "model.arguments"
+        ),
         "content": fingerprint(recipe.data, allow_code=project.allow_code),
     }
 
@@ -107,6 +127,8 @@ def prepare_data(project: Project) -> Path:
             seed=recipe.seed,
             allow_code=project.allow_code,
             input_defaults=input_defaults(recipe.model),
+            full_head=recipe.head == "full",
+            outside_samples=None if recipe.outside is None else recipe.outside.samples,
             folder=folder,
             progress=project.progress,
         )
@@ -141,6 +163,41 @@ def fresh_graph(project: Project, facts: dict[str, Any]) -> Graph:
     return graph
 
 
+def _restrict(
+    project: Project, facts: dict[str, Any], trained: Path, source: Project, source_facts: dict[str, Any]
+) -> Path:
+    """A model of all classes with the head of the class set."""
+    file = trained / "weights.safetensors"
+    inputs = {"weights": project.store.digest(file), "structure": _structure(project, facts)}
+
+    def produce(folder: Path, _: Path) -> None:
+        from safetensors.torch import load_file
+
+        from ebbtide.model import restrict_head
+
+        graph = fresh_graph(source, source_facts)
+        graph.load(load_file(file))
+        if len(facts["class_indices"]) < len(facts["universal_classes"]):
+            graph = restrict_head(graph, tuple(facts["class_indices"]))
+        write_model(graph, folder, notes=graph.notes)
+
+    return project.step(
+        "restricted", inputs, produce, code=("ebbtide.model",), libraries=(*TORCH, *VISION, "safetensors")
+    )
+
+
+def write_model(graph: Graph, folder: Path, *, notes: Iterable[str]) -> None:
+    """Write a graph's weights, and what it costs, as `Universal` reads them."""
+    from safetensors.torch import save
+
+    from ebbtide.model import cost
+
+    found = cost(graph.eval().module, graph.input_shape)
+    state = save({name: t.cpu().contiguous() for name, t in graph.state().items()})
+    write_bytes(folder / "weights.safetensors", state)
+    write_json(folder / "model.json", {**found.to_json(), "notes": list(notes)})
+
+
 def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
     recipe = project.recipe
     inputs: dict[str, Any] = {"structure": _structure(project, facts), **project.inputs("seed")}
@@ -149,7 +206,6 @@ def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
 
     def produce(folder: Path, scratch: Path) -> None:
         import torch
-        from safetensors.torch import save
 
         from ebbtide.data import load_prepared
         from ebbtide.model import cost, train
@@ -170,10 +226,7 @@ def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
                     progress=project.progress,
                 )
             write_json(folder / "history.json", history.to_json())
-        found = cost(graph.eval().module, graph.input_shape)
-        state = save({name: t.cpu().contiguous() for name, t in graph.state().items()})
-        write_bytes(folder / "weights.safetensors", state)
-        write_json(folder / "model.json", {**found.to_json(), "notes": list(graph.notes)})
+        write_model(graph, folder, notes=graph.notes)
 
     return project.step(
         "model",

@@ -21,11 +21,14 @@ from ebbtide.build.nesting import (
     extracted,
     load_nested,
     make_variant,
+    plan_variant,
     rules_of,
     shared_values,
     time_layers,
+    tuned_variant,
 )
-from ebbtide.build.project import Project
+from ebbtide.build.project import Project, read_json
+from ebbtide.build.sparsity import Shrinking, masked_plan, shrink_universal
 from ebbtide.build.universal import Universal, fresh_graph
 from ebbtide.errors import EbbtideError
 
@@ -56,8 +59,14 @@ class Nesting:
     layers: dict[str, Any] | None
 
 
-def backbones_of(universal: Universal, *, given: Path | None) -> tuple[tuple[Backbone, ...], Nesting | None]:
-    """A backbone for each width, the widest first; and how the widths were found, if the recipe asks for any.
+def backbones_of(
+    universal: Universal, *, given: Path | None
+) -> tuple[tuple[Backbone, ...], Nesting | None, Shrinking | None]:
+    """A backbone for each width, the widest first; how the widths were found, and how a model for the class set was.
+
+    Channels are removed before widths are nested in what is left. Masks of blocks and N:M come after: a permutation of
+    channels would spoil them, so order and widths are found first, the masks serve every width, and all are tuned
+    together under them.
 
     Args:
         universal: the model and its data.
@@ -65,17 +74,27 @@ def backbones_of(universal: Universal, *, given: Path | None) -> tuple[tuple[Bac
 
     Raises:
         EbbtideError: ``nesting.infeasible`` with the binding reason, ``nesting.nothing_to_shrink`` with all of them,
-            and what training raises.
+            what `shrink_universal` raises, and what training raises.
     """
-    section = universal.project.recipe.widths
+    section, sparsity = universal.project.recipe.widths, universal.project.recipe.sparsity
+    shrinking = None
+    masked = section is not None and sparsity is not None and sparsity.pattern == "hybrid"
+    if sparsity is not None and not masked:
+        shrinking = shrink_universal(universal)
+        universal = shrinking.small
     if section is None:
-        return (lay_out(universal),), None
+        return (lay_out(universal),), None, shrinking
     layers = time_layers(universal, given)
-    own = make_variant(
-        universal, Variant("own", section.order, section.search, tuned=section.tuning.epochs > 0), layers
-    )
+    variant = Variant("own", section.order, section.search, tuned=section.tuning.epochs > 0)
+    planned, masks = plan_variant(universal, variant, layers), None
+    controls = {one.name: _control(universal, one, layers) for one in _controls(section)}
+    if masked:
+        levels = [level["widths"] for level in read_json(planned / "widths.json")["levels"][:-1]]
+        shrinking = shrink_universal(universal, ordered=planned / FILE, levels=levels)
+        planned, masks = masked_plan(shrinking, planned), shrinking.masks_file
+        universal = shrinking.small
+    own = tuned_variant(universal, variant, planned, masks=masks)
     _tell(universal, own.plan)
-    controls = {variant.name: _control(universal, variant, layers) for variant in _controls(section)}
     nested = functools.cache(lambda: load_nested(universal, own.folder))
     digest = universal.project.store.digest(own.folder / FILE)
     backbones = [
@@ -89,7 +108,7 @@ def backbones_of(universal: Universal, *, given: Path | None) -> tuple[tuple[Bac
         for level in reversed(own.plan["levels"])
     ]
     shared = shared_values(universal, own) if section.norm == "private" else {}
-    return tuple(backbones), Nesting(own, controls, own.plan["universal"], shared, layers)
+    return tuple(backbones), Nesting(own, controls, own.plan["universal"], shared, layers), shrinking
 
 
 def check_widths(project: Project, facts: dict[str, Any]) -> None:
@@ -108,7 +127,8 @@ def check_widths(project: Project, facts: dict[str, Any]) -> None:
     from ebbtide.nesting import choose_levels
 
     section = project.recipe.widths
-    if section is None or section.cost == "latency":
+    if section is None or section.cost == "latency" or project.recipe.sparsity is not None:
+        # What is left of a model for the class set is not known before it is made.
         return
     graph = fresh_graph(project, facts).eval()
     coupling = coupling_groups(graph)
@@ -151,7 +171,8 @@ def _tell(universal: Universal, plan: dict[str, Any]) -> None:
     """Say what stays whole and why, one notice a reason, and what else a reader must know of the search."""
     project = universal.project
     name, count = project.recipe.metric.replace("_", " "), universal.samples("select")
-    project.progress.say(f"Universal model: {name} {100 * plan['universal']:.2f} % on {count} select samples")
+    model = "Universal model" if project.recipe.sparsity is None else "Model for the class set"
+    project.progress.say(f"{model}: {name} {100 * plan['universal']:.2f} % on {count} select samples")
     reasons: dict[str, list[str]] = {}
     for one in plan["whole"]:
         reasons.setdefault(one["reason"], []).append(one["subject"])

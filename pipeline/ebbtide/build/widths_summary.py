@@ -61,7 +61,7 @@ def summarise_widths(
             )
             for group in plan["groups"]
         ),
-        whole=tuple(_whole(plan["whole"])),
+        whole=tuple(whole_by_reason(plan["whole"])),
         controls=tuple(_control(name, found) for name, found in nesting.controls.items()),
         tuned_epochs=section.tuning.epochs,
         xz_bytes=_packed(programs, [one.program for one in programs.widths]),
@@ -101,7 +101,8 @@ def _level(
     )
 
 
-def _whole(found: Iterable[dict[str, Any]]) -> Iterable[nested.Whole]:
+def whole_by_reason(found: Iterable[dict[str, Any]]) -> Iterable[nested.Whole]:
+    """What stays whole, by the reason that it shares."""
     from ebbtide.report import nested
 
     by_reason: dict[str, list[str]] = {}

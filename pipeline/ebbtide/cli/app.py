@@ -22,6 +22,7 @@ from ebbtide.cli.arguments import (
     RecipeFile,
     Trusted,
 )
+from ebbtide.cli.personalise import personalise
 from ebbtide.cli.serve import serve
 from ebbtide.cli.surface import speaking
 
@@ -160,6 +161,9 @@ def build(
         tried = api.run(first, built.samples, trusted=key)[:try_samples] if try_samples else []
         said = {**built.as_dict(), "tried": [one.as_dict() for one in tried]}
         surface.result(said, lambda: tables.built(built, tried))
+
+
+app.command()(personalise)
 
 
 @app.command()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.data.input import InputSpec
+from ebbtide.data.others import SELECT, TEST
 from ebbtide.data.prepare import DATASET_FILE, FORMAT, labels_file, pixels_file
 from ebbtide.data.seal import SealedSplit
 from ebbtide.data.split import Split
@@ -24,23 +25,30 @@ class Dataset:
     """Everything a build knows of its data.
 
     Args:
-        classes: names of the class set, in its order; labels count in it.
+        classes: names of the model's outputs, in their order; labels count in it. The class set, or with a full head
+            all classes.
+        class_set: names of the classes that there are samples of, in their order.
         universal_classes: names of all classes, in the order of the universal model's outputs.
         class_indices: of `classes` in `universal_classes`.
         input: how samples become the model's input.
         train, select: for tuning and for choosing.
         test: closed until the final report.
-        digest: SHA-256 over classes, input, ids, labels and pixels.
+        outside_select, outside_test: samples of the classes beside the class set, labels counting in
+            `universal_classes`; None where they were not asked for or there are none. The second is sealed like test.
+        digest: SHA-256 over classes, input, ids, labels and pixels; what lies outside has no part in it.
         provenance: source, seed, fractions, digests of ids and pixels of each split, duplicates, notes.
     """
 
     classes: tuple[str, ...]
+    class_set: tuple[str, ...]
     universal_classes: tuple[str, ...]
     class_indices: tuple[int, ...]
     input: InputSpec
     train: Split
     select: Split
     test: SealedSplit
+    outside_select: Split | None
+    outside_test: SealedSplit | None
     digest: str
     provenance: dict[str, Any]
 
@@ -60,23 +68,26 @@ def load_prepared(folder: Path, *, opening_log: Path | None = None) -> Dataset:
         if content["format"] != FORMAT:
             raise _damaged(folder, f"format {content['format']}")
         spec = InputSpec.from_json(content["input"])
-        ids = {split: tuple(facts["ids"]) for split, facts in content["splits"].items()}
-        facts = content["splits"]
+        facts = {**content["splits"], **(content["outside"] or {"splits": {}})["splits"]}
+        ids = {split: tuple(own["ids"]) for split, own in facts.items()}
         _check_disjoint(ids, folder)
 
-        def unseal() -> Split:
-            split = _open(folder, "test", ids["test"], spec, facts["test"])
-            _check_content(split, facts["test"], pixels_file(folder, "test"))
+        def unseal(name: str) -> Split:
+            split = _open(folder, name, ids[name], spec, facts[name])
+            _check_content(split, facts[name], pixels_file(folder, name))
             return split
 
         return Dataset(
             classes=tuple(content["classes"]),
+            class_set=tuple(content["class_set"]),
             universal_classes=tuple(content["universal_classes"]),
             class_indices=tuple(content["class_indices"]),
             input=spec,
             train=_open(folder, "train", ids["train"], spec, facts["train"]),
             select=_open(folder, "select", ids["select"], spec, facts["select"]),
-            test=SealedSplit(ids["test"], unseal, log=opening_log),
+            test=SealedSplit(ids["test"], lambda: unseal("test"), log=opening_log),
+            outside_select=_open(folder, SELECT, ids[SELECT], spec, facts[SELECT]) if SELECT in facts else None,
+            outside_test=SealedSplit(ids[TEST], lambda: unseal(TEST), log=opening_log) if TEST in facts else None,
             digest=str(content["digest"]),
             provenance=content["provenance"],
         )

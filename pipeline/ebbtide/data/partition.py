@@ -76,8 +76,7 @@ def divide(
     Raises:
         EbbtideError: data.split, data.one_class, data.too_few.
     """
-    keys = [hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in ids]
-    order = sorted(range(len(ids)), key=lambda i: (keys[i], ids[i]))
+    order = hash_order(ids, seed)
     groups: dict[bytes, list[int]] = defaultdict(list)
     for i in order:
         groups[contents[i]].append(i)
@@ -92,10 +91,10 @@ def divide(
         kept = [i for i in group if given is not None and given[i] == official]
         chosen[official] += kept
         dropped += [ids[i] for i in group if i not in kept]
-    open_splits = [split for split in SPLITS if split == "train" or not chosen[split]]
+    unfilled = [split for split in SPLITS if split == "train" or not chosen[split]]
     _check_classes(labels, classes)
     for label, name in enumerate(classes):
-        for split, part in _divide_class(pool[label], open_splits, fractions, name).items():
+        for split, part in divide_class(pool[label], unfilled, fractions, name).items():
             chosen[split] += part
     rank = {i: r for r, i in enumerate(order)}
     members = {split: np.array(sorted(chosen[split], key=rank.__getitem__), np.int64) for split in SPLITS}
@@ -109,6 +108,12 @@ def divide(
     )
     _check(partition, ids, labels, contents, classes)
     return partition
+
+
+def hash_order(ids: Sequence[str], seed: int) -> list[int]:
+    """Positions in the order of SHA-256 of ``"seed\\nid"``."""
+    keys = [hashlib.sha256(f"{seed}\n{name}".encode()).digest() for name in ids]
+    return sorted(range(len(ids)), key=lambda i: (keys[i], ids[i]))
 
 
 def _official(group: Sequence[int], given: Sequence[str] | None) -> str:
@@ -136,10 +141,20 @@ def _check_classes(labels: NDArray[np.int64], classes: Sequence[str]) -> None:
         )
 
 
-def _divide_class(
+def divide_class(
     groups: list[list[int]], splits: Sequence[str], fractions: Mapping[str, float], name: str
 ) -> dict[str, list[int]]:
-    """Fill the splits one after the other up to their share, large groups of copies first; none stays empty."""
+    """Fill the splits one after the other up to their share, large groups of copies first; none stays empty.
+
+    Args:
+        groups: positions of samples of one content each, in the order they are taken.
+        splits: those to fill.
+        fractions: of at least these splits.
+        name: of the class, for the message.
+
+    Raises:
+        EbbtideError: ``data.too_few`` if there are fewer groups than splits.
+    """
     if len(groups) < len(splits):
         raise EbbtideError(
             "data.too_few",

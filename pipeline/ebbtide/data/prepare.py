@@ -3,6 +3,7 @@
 dataset.json                              classes, input, ids, digests, provenance
 train.pixels.npy  train.labels.npy        select likewise
 sealed/test.pixels.npy  test.labels.npy   not mapped before the test split is opened
+outside-select, sealed/outside-test       likewise, of the other classes, where they were asked for
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from numpy.typing import NDArray
 
 from ebbtide.data.array_file import array_file
 from ebbtide.data.classes import choose_classes
+from ebbtide.data.halves import HALVES_NOTE, TEST_HALVES, test_halves
 from ebbtide.data.input import InputDefaults, InputSpec, resolve_input
+from ebbtide.data.others import Others, choose_others, digest_of_splits, without_copies
 from ebbtide.data.partition import Partition, digest_ids, divide
 from ebbtide.data.preprocess import check_channels, fit_pixels
 from ebbtide.data.source import SPLITS, Source
@@ -33,13 +36,13 @@ _THREADS = 2
 
 
 def pixels_file(folder: Path, split: str) -> Path:
-    """Where a split's pixels lie; test has a folder of its own."""
-    return folder / ("sealed" if split == "test" else "") / f"{split}.pixels.npy"
+    """Where a split's pixels lie; what belongs to test has a folder of its own."""
+    return folder / ("sealed" if split.endswith("test") else "") / f"{split}.pixels.npy"
 
 
 def labels_file(folder: Path, split: str) -> Path:
     """Where a split's labels lie."""
-    return folder / ("sealed" if split == "test" else "") / f"{split}.labels.npy"
+    return folder / ("sealed" if split.endswith("test") else "") / f"{split}.labels.npy"
 
 
 def prepare(
@@ -49,6 +52,8 @@ def prepare(
     seed: int,
     allow_code: bool = True,
     input_defaults: InputDefaults | None = None,
+    full_head: bool = False,
+    outside_samples: int | None = None,
     folder: Path,
     progress: Progress = silent,
 ) -> None:
@@ -63,6 +68,10 @@ def prepare(
         seed: used where the section's split has no seed.
         allow_code: whether ``file.py:function`` may run.
         input_defaults: what the model's author says about its input.
+        full_head: the model keeps the outputs of all classes: labels then index all of them, though only samples of
+            the class set are kept.
+        outside_samples: also keep at most so many samples of the other classes for each of select and test; None
+            keeps none.
         folder: exists and is empty; making it appear at once when all is written is the step store's work.
         progress: told of each sample and of everything chosen without being asked for.
 
@@ -78,6 +87,7 @@ def prepare(
     ids = [source.ids[i] for i in positions]
     staged = folder / "all.npy"
     contents = _stage(source, positions, spec, staged, progress=progress)
+    protocol = getattr(section.split, "protocol", "shares")
     split_seed = getattr(section.split, "seed", None)
     split_seed = seed if split_seed is None else int(split_seed)
     fractions = {split: float(getattr(section.split, split)) for split in SPLITS}
@@ -85,18 +95,28 @@ def prepare(
         ids,
         labels,
         contents,
-        given=None if source.given is None else [source.given[i] for i in positions],
+        given=_given(section, source, positions, labels, contents),
         fractions=fractions,
         seed=split_seed,
         classes=names,
     )
     (folder / "sealed").mkdir()
-    splits = _write_splits(folder, staged, partition, ids, labels, progress=progress)
+    if full_head:
+        labels = np.array(class_indices, np.int64)[labels]
+    splits = _write_splits(folder, staged, partition.members, ids, labels, progress=progress)
     staged.unlink()
     notes = [*source.notes, *notes, *_duplicate_notes(partition)]
+    outside = None
+    if outside_samples is not None:
+        others = choose_others(source, class_indices, fractions=fractions, seed=split_seed, most=outside_samples)
+        outside, told = _write_others(folder, source, others, spec, set(contents), progress=progress)
+        notes += told
     for note in notes:
         progress.say(note)
+    if protocol == TEST_HALVES:
+        notes.append(HALVES_NOTE)
     provenance = {
+        "protocol": protocol,
         "source": source.name,
         "samples": len(source.ids),
         "split_seed": split_seed,
@@ -105,7 +125,18 @@ def prepare(
         "duplicates": partition.facts(),
         "notes": notes,
     }
-    _write_description(folder, source, class_indices, spec, splits, provenance)
+    outputs = tuple(range(len(source.classes))) if full_head else class_indices
+    _write_description(folder, source, outputs, spec, splits, provenance, class_set=names, outside=outside)
+
+
+def _given(
+    section: Any, source: Source, positions: NDArray[np.int64], labels: NDArray[np.int64], contents: list[bytes]
+) -> list[str] | None:
+    """The official split of each sample, if there is one, with the test samples in halves where that is asked for."""
+    given = None if source.given is None else [source.given[i] for i in positions]
+    if getattr(section.split, "protocol", "shares") != TEST_HALVES:
+        return given
+    return test_halves([source.ids[i] for i in positions], labels, contents, given, choose_on=section.split.choose_on)
 
 
 def _write_description(
@@ -115,17 +146,28 @@ def _write_description(
     spec: InputSpec,
     splits: Mapping[str, Mapping[str, Any]],
     provenance: Mapping[str, Any],
+    *,
+    class_set: tuple[str, ...],
+    outside: Mapping[str, Mapping[str, Any]] | None,
 ) -> None:
     names = [source.classes[i] for i in class_indices]
     told = ("count", "per_class", "ids_sha256", "pixels_sha256")
+    # None: not asked for; without splits: there is nothing outside.
+    kept = None
+    if outside is not None:
+        described = {split: {"ids": facts["ids"], **_stored(facts)} for split, facts in outside.items()}
+        counts = {split: facts["count"] for split, facts in outside.items()}
+        kept = {"splits": described, "counts": counts, "digest": digest_of_splits(outside)}
     content = {
         "format": FORMAT,
         "classes": names,
+        "class_set": class_set,
         "universal_classes": source.classes,
         "class_indices": class_indices,
         "input": spec.to_json(),
         "splits": {split: {"ids": facts["ids"], **_stored(facts)} for split, facts in splits.items()},
         "digest": _digest(names, spec, splits),
+        "outside": kept,
         "provenance": {
             **provenance,
             "splits": {split: {key: facts[key] for key in told} for split, facts in splits.items()},
@@ -206,10 +248,35 @@ def _stored_shape(spec: InputSpec) -> tuple[tuple[int, ...], Any]:
     return (height, width, channels), np.dtype("u1")
 
 
+def _write_others(
+    folder: Path, source: Source, others: Others, spec: InputSpec, inside: set[bytes], *, progress: Progress
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Write the samples of the other classes; facts by split, none for a split without samples, and what to tell."""
+    positions = np.unique(np.concatenate(list(others.members.values())))
+    if not len(positions):
+        return {}, ["There are no samples of other classes: what outside detection misses cannot be measured."]
+    staged = folder / "others.npy"
+    contents = _stage(source, positions, spec, staged, progress=progress)
+    by_position = dict(zip(positions.tolist(), contents, strict=True))
+    members, copies = without_copies(others.members, by_position, inside)
+    # From here on rows of the staged file.
+    rows = {split: np.searchsorted(positions, of_split) for split, of_split in members.items() if len(of_split)}
+    ids = [source.ids[i] for i in positions]
+    splits = _write_splits(folder, staged, rows, ids, source.labels[positions], progress=progress)
+    staged.unlink()
+    notes = []
+    if others.left_out:
+        shown = ", ".join(others.left_out[:10]) + (", ..." if len(others.left_out) > 10 else "")
+        notes.append(f"{len(others.left_out)} other classes have too few samples to be divided: {shown}.")
+    if copies:
+        notes.append(f"{copies} samples of other classes were left out: others have the same content.")
+    return splits, notes
+
+
 def _write_splits(
     folder: Path,
     staged: Path,
-    partition: Partition,
+    members_by_split: Mapping[str, NDArray[np.int64]],
     ids: list[str],
     labels: NDArray[np.int64],
     *,
@@ -218,8 +285,8 @@ def _write_splits(
     pixels = np.load(staged, mmap_mode="r", allow_pickle=False)
     rows = max(1, _CHUNK_BYTES // max(1, pixels[0].nbytes))
     splits = {}
-    with progress.task("divide data", sum(map(len, partition.members.values()))) as task:
-        for split, members in partition.members.items():
+    with progress.task("divide data", sum(map(len, members_by_split.values()))) as task:
+        for split, members in members_by_split.items():
             digest = hashlib.sha256()
             shape = (len(members), *pixels.shape[1:])
             with array_file(pixels_file(folder, split), shape, pixels.dtype) as file:

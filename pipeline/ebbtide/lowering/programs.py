@@ -7,7 +7,7 @@ import multiprocessing
 import os
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -23,6 +23,10 @@ from ebbtide.lowering.capture import CapturedMethod, capture
 from ebbtide.lowering.digest import spec_digest
 from ebbtide.lowering.spec import Kind, MethodSpec, ProgramSpec
 from ebbtide.steps import Progress, silent
+
+# Processes of their own give memory back and keep the runtime's global state out of this one. Each lowers about so many
+# programs, because starting one (the exporter's imports) takes longer than lowering a small program.
+_EACH = 2
 
 
 @dataclass(frozen=True)
@@ -85,26 +89,38 @@ def lower_programs(
     for spec in specs:
         by_digest.setdefault(spec_digest(spec, backend=backend), []).append(spec)
     done: dict[str, LoweredProgram] = {}
-    count = max(1, min(workers or os.cpu_count() or 1, len(by_digest)))
-    context = multiprocessing.get_context("spawn")
-    with (
-        progress.task("lower programs", len(specs)) as task,
-        # Processes of their own give memory back and keep the runtime's global state out of this one. Each lowers two
-        # programs, because starting one (the exporter's imports) takes longer than lowering a small program.
-        ProcessPoolExecutor(count, mp_context=context, max_tasks_per_child=2) as pool,
-    ):
-        futures = {}
-        for twins in by_digest.values():
-            parcels = tuple(_parcel(method) for method in capture(twins[0]))
-            futures[pool.submit(_work, parcels, folder / f"{twins[0].id}{chosen.suffix}", backend)] = twins
-        try:
-            for future in as_completed(futures):
-                twins = futures[future]
-                first = done[twins[0].id] = future.result()
+    groups = list(by_digest.values())
+    count = max(1, min(workers or os.cpu_count() or 1, len(groups)))
+    with progress.task("lower programs", len(specs)) as task:
+        for start in range(0, len(groups), count * _EACH):
+            chunk = groups[start : start + count * _EACH]
+            for twins, first in _lower_side_by_side(chunk, folder, chosen.suffix, backend, count):
+                done[twins[0].id] = first
                 for twin in twins[1:]:
                     done[twin.id] = replace(first, file=folder / f"{twin.id}{chosen.suffix}")
                     shutil.copyfile(first.file, done[twin.id].file)
                 task.advance(len(twins), program=twins[0].id, size_bytes=first.size_bytes)
+    return tuple(done[spec.id] for spec in specs)
+
+
+def _lower_side_by_side(
+    groups: Sequence[Sequence[ProgramSpec]], folder: Path, suffix: str, backend: str, count: int
+) -> Iterator[tuple[Sequence[ProgramSpec], LoweredProgram]]:
+    """The first of each group lowered, as they get ready, in a pool of processes of its own.
+
+    A pool's `max_tasks_per_child` would give memory back as well, but where more tasks wait than its first processes
+    take, it starts no others and hangs (https://github.com/python/cpython/issues/115634).
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(count, len(groups)), mp_context=context) as pool:
+        futures = {}
+        for twins in groups:
+            parcels = tuple(_parcel(method) for method in capture(twins[0]))
+            futures[pool.submit(_work, parcels, folder / f"{twins[0].id}{suffix}", backend)] = twins
+        try:
+            for future in as_completed(futures):
+                twins = futures[future]
+                yield twins, future.result()
         except BrokenProcessPool as error:
             raise EbbtideError(
                 "lowering.failed",
@@ -114,7 +130,6 @@ def lower_programs(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-    return tuple(done[spec.id] for spec in specs)
 
 
 def _parcel(method: CapturedMethod) -> _Parcel:

@@ -147,7 +147,7 @@ def tune(
         )
     device = training_device(settings.device)
     place(nested.graph, device)
-    joint = _Joint(nested, settings, options, kept or {})
+    joint = _Joint(nested, settings, options, kept)
     identity = {
         "options": asdict(options),
         "norm": nested.norm,
@@ -199,7 +199,11 @@ class _Joint:
     """All levels of a network, as what `fit` trains."""
 
     def __init__(
-        self, nested: Nested, settings: TrainingSection, options: TuningOptions, kept: Mapping[str, torch.Tensor]
+        self,
+        nested: Nested,
+        settings: TrainingSection,
+        options: TuningOptions,
+        kept: Mapping[str, torch.Tensor] | None = None,
     ) -> None:
         self.graph = nested.graph
         self._nested = nested
@@ -212,7 +216,7 @@ class _Joint:
         self._weights = loss_weights(nested, options.weights)
         self._device = nested.graph.device
         self._precision = training_precision(settings.precision, self._device)
-        self._gone = {name: ~mask.to(self._device) for name, mask in kept.items()}
+        self._gone = {name: ~mask.to(self._device) for name, mask in (kept or {}).items()}
         if not self._shared:
             self._begin_statistics()
 

@@ -28,6 +28,10 @@ FolderPath = Annotated[Path, Field(strict=False, json_schema_extra={"x-ebbtide":
 CodeText = Annotated[str, Field(pattern=r"^.+\.py:[A-Za-z_]\w*$", json_schema_extra={"x-ebbtide": "code"})]
 """``file.py:name``: a callable of the user's; the file is relative to the recipe's folder."""
 
+# Lower case, because bundles are stored under it on systems that ignore case.
+Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
+"""A bundle's name."""
+
 Fraction = Annotated[float, Field(gt=0.0, lt=1.0)]
 SharedSeed = Annotated[int, Field(ge=0, le=2**32 - 1, json_schema_extra={"x-ebbtide": "recipe-seed"})]
 """A seed that is the recipe's unless it is given."""

@@ -14,7 +14,7 @@ from ebbtide.recipe.problems import Problem, dotted
 from ebbtide.recipe.template import flow
 from ebbtide.recipe.wording import choices, example, known_keys, sections_with, words
 
-SHORT_FORMS = {"tiers": "count", "widths": "levels"}
+SHORT_FORMS = {"outside": "score", "tiers": "count", "widths": "levels"}
 """Sections that a single value may stand for, and the key that it then belongs to."""
 
 _RULE_CODES = {"conflict": "recipe.conflict", "absent": "recipe.missing_key", "range": "recipe.value"}

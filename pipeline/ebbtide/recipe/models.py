@@ -16,15 +16,16 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ebbtide.recipe.base import FilePath, Section, Seed, SharedSeed, absent, conflict
+from ebbtide.recipe.base import FilePath, Name, Section, Seed, SharedSeed, absent, conflict
+from ebbtide.recipe.exits import MAX_STAGES, Exits, ExitsSection
+from ebbtide.recipe.learning import LearningSection
+from ebbtide.recipe.outside import Outside
 from ebbtide.recipe.policy import PolicySection
 from ebbtide.recipe.sources import DataSection, ModelSection, with_seed
+from ebbtide.recipe.sparsity import SparsitySection
 from ebbtide.recipe.widths import Widths
 
 MAX_TIERS = 4
-MAX_STAGES = 64
-# Lower case, because bundles are stored under it on systems that ignore case.
-Name = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$")]
 
 
 class ClassDraw(Section):
@@ -92,40 +93,6 @@ class TrainingSection(Section):
         return self
 
 
-Position = Annotated[int, Field(ge=0, lt=MAX_STAGES)]
-
-
-class ExitsSection(Section):
-    """Early exits: small classifiers after a stage, trained on a frozen backbone."""
-
-    positions: Literal["auto"] | Annotated[list[Position], Field(min_length=1)] = Field(
-        default="auto",
-        description="auto: after every stage where an exit pays; or a list of stage indices, 0 is the first",
-    )
-    type: Literal["pool-linear"] = Field(
-        default="pool-linear", description="Kind of exit: global mean of each channel, then linear"
-    )
-    epochs: int = Field(default=40, ge=1, le=100_000, description="Passes over the cached features of the train split")
-    learning_rate: float = Field(
-        default=0.01, gt=0.0, le=100.0, description="Highest learning rate of the exits' optimiser (AdamW)"
-    )
-    weight_decay: float = Field(
-        default=1e-3, ge=0.0, le=1.0, description="Weight decay of the exits' weights, not of their biases"
-    )
-    batch_size: int = Field(default=256, ge=2, le=65_536, description="Samples per step")
-
-    @model_validator(mode="after")
-    def _distinct(self) -> Self:
-        if isinstance(self.positions, list) and sorted(set(self.positions)) != self.positions:
-            raise conflict(
-                f"Exit positions must be distinct and ascending, found {self.positions}.",
-                key="positions",
-                expected=str(sorted(set(self.positions))),
-                hint="Write each position once, smallest first.",
-            )
-        return self
-
-
 class TiersSection(Section):
     """The configurations the policy moves between; tier 0 is the best quality, the last the cheapest."""
 
@@ -153,16 +120,11 @@ class SignSection(Section):
     )
 
 
-def _auto_exits(value: Any) -> Any:
-    return {} if value == "auto" else value
-
-
 def _short_tiers(value: Any) -> Any:
     short = value == "auto" or (isinstance(value, int) and not isinstance(value, bool))
     return {"count": value} if short else value
 
 
-Exits = Annotated[ExitsSection, BeforeValidator(_auto_exits, json_schema_input_type=Literal["auto"] | ExitsSection)]
 Tiers = Annotated[
     TiersSection,
     BeforeValidator(
@@ -192,6 +154,16 @@ class Recipe(Section):
     classes: Literal["all"] | ClassChoice | ClassDraw = Field(
         default="all", description="all; or a list of class names or indices; or {count: N, seed: S} drawn at random"
     )
+    head: Literal["restricted", "full"] = Field(
+        default="restricted",
+        description="restricted: the model answers with the class set only; full: it keeps the outputs of all classes "
+        "and is judged on samples of the class set",
+    )
+    outside: Outside | None = Field(
+        default=None,
+        description="Answer outside for images of other classes: energy, confidence or a section; left out or null: "
+        "every answer is a class",
+    )
     metric: Literal["accuracy", "balanced_accuracy", "macro_f1"] = Field(
         default="accuracy", description="What every step counts as right: accuracy, balanced_accuracy or macro_f1"
     )
@@ -205,6 +177,11 @@ class Recipe(Section):
     ) = Field(
         default="auto",
         description="auto: balanced by cost; or how many stages; or the cut points to use, by name (`ebb inspect`)",
+    )
+    sparsity: SparsitySection | None = Field(
+        default=None,
+        description="A smaller model for the class set alone; what is trained here is then trained on all classes "
+        "first; left out or null: the universal model as it is",
     )
     widths: Widths | None = Field(
         default=None,
@@ -243,7 +220,20 @@ class Recipe(Section):
     @property
     def tuning_settings(self) -> TrainingSection:
         """How nested widths are tuned together: `widths.tuning` over what `training` says."""
-        given = self.widths.tuning.model_dump(exclude={"distill", "sandwich"}) if self.widths else {}
+        return self._learning(self.widths.tuning if self.widths else None)
+
+    @property
+    def fine_tuning_settings(self) -> TrainingSection:
+        """How a model for the class set learns after removals: `sparsity.tuning` over what `training` says."""
+        return self._learning(self.sparsity.tuning if self.sparsity else None)
+
+    @property
+    def joint_settings(self) -> TrainingSection:
+        """How backbone and exits learn together: `exits.joint` over what `training` says."""
+        return self._learning(self.exits.joint if self.exits else None)
+
+    def _learning(self, section: LearningSection | None) -> TrainingSection:
+        given = section.model_dump(include=set(LearningSection.model_fields)) if section else {}
         return self.training_settings.model_copy(update={k: v for k, v in given.items() if v is not None})
 
     @model_validator(mode="before")
@@ -271,6 +261,9 @@ class Recipe(Section):
                 hint="Give model.weights, or add `training: {}`, or say model.trained: true if the factory loads them.",
             )
         self._check_exits()
+        self._check_halves()
+        self._check_outside()
+        self._check_sparsity()
         if self.widths is not None and self.widths.images == "all" and self.classes != "all" and self.trains_model:
             raise conflict(
                 "The model is trained here on the class set alone, so importance cannot be measured on all classes.",
@@ -284,7 +277,90 @@ class Recipe(Section):
                 raise conflict(f"`{key}` names {repeated[0]!r} twice.", key=key, hint="Write each one once.")
         return self
 
+    def _check_outside(self) -> None:
+        if self.outside is None:
+            return
+        if self.head == "full":
+            raise conflict(
+                "A full head answers with the other classes themselves, so nothing is outside of it.",
+                key="outside",
+                expected="head: restricted",
+                hint="Leave out `outside`, or say head: restricted.",
+            )
+        if self.outside.fallback == self.name:
+            raise conflict(
+                f"The bundle {self.name!r} cannot be asked instead of itself.",
+                key="outside.fallback",
+                expected="the name of another bundle",
+                hint="Name the universal bundle, or leave it out.",
+            )
+
+    def _check_sparsity(self) -> None:
+        if self.sparsity is None:
+            return
+        if self.sparsity.max_drop_points is not None and self.metric != "accuracy":
+            raise conflict(
+                f"The confidence bound of `max_drop_points` is one of accuracy, and the metric is {self.metric}.",
+                key="sparsity.max_drop_points",
+                expected="metric: accuracy",
+                hint="Say metric: accuracy, or give a target.",
+            )
+        if self.widths is not None and self.widths.images == "all":
+            raise conflict(
+                "A model of the class set alone does not know all classes.",
+                key="widths.images",
+                expected="user",
+                hint="Say images: user.",
+            )
+        if self.widths is not None and self.sparsity.pattern == "hybrid" and self.widths.controls:
+            raise conflict(
+                "Masks belong to the order and the widths that they were made with, so other ones cannot be tuned.",
+                key="widths.controls",
+                expected="[]",
+                hint="Leave `controls` out, or say sparsity.pattern: channels.",
+            )
+
+    def _check_halves(self) -> None:
+        if self.data.split.protocol == "test-halves" and self.trains_model:
+            raise conflict(
+                "Halves of the test samples are for models that were trained on everything else before they came here; "
+                "this one is trained here, so it can keep three splits.",
+                key="data.split",
+                expected="shares of train, select and test",
+                hint="Say split: {train: 0.7, select: 0.15, test: 0.15}.",
+            )
+
+    def _check_exit_learning(self, exits: ExitsSection) -> None:
+        augmentation = self.training_settings.augmentation
+        if exits.passes > 1 and augmentation == AugmentationSection():
+            raise conflict(
+                f"`passes` is {exits.passes}, but `training.augmentation` changes nothing, so all would be the same.",
+                key="exits.passes",
+                expected="1",
+                hint="Say what training.augmentation changes, or passes: 1.",
+            )
+        if exits.train == "frozen":
+            return
+        if self.widths is not None:
+            raise conflict(
+                "Nested widths share one set of weights, and a backbone that learns with its exits has its own.",
+                key="exits.train",
+                expected="frozen",
+                hint="Say train: frozen, or leave `widths` out.",
+            )
+        if self.sparsity is not None and self.sparsity.pattern == "hybrid":
+            raise conflict(
+                "A backbone that learns with its exits would fill the weights that a hybrid pattern has taken out.",
+                key="exits.train",
+                expected="frozen",
+                hint="Say train: frozen, or sparsity.pattern: channels.",
+            )
+        if exits.joint.epochs == 0:
+            raise conflict("`train: joint` needs an epoch.", key="exits.joint.epochs", hint="Say 1 or more.")
+
     def _check_exits(self) -> None:
+        if self.exits is not None:
+            self._check_exit_learning(self.exits)
         if self.exits is None or not isinstance(self.exits.positions, list) or self.stages == "auto":
             return
         # A list names the cuts between stages, so it makes one stage more than it has names.

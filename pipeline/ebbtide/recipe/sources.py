@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from ebbtide.recipe.base import (
     CodeText,
@@ -154,6 +154,15 @@ class TorchvisionData(Section):
 class SplitSection(Section):
     """How samples are divided: tuned on train, chosen on select, reported from test."""
 
+    protocol: Literal["shares", "test-halves"] = Field(
+        default="shares",
+        description="shares: as below; test-halves: train is all that is not officially test, temperatures and "
+        "thresholds are chosen on one half of the official test samples (by id) and reported on the other, and the "
+        "halves then change places. Only for weights that have seen every other sample",
+    )
+    choose_on: Literal["first", "second"] = Field(
+        default="first", description="test-halves: the half that the bundle's thresholds are chosen on"
+    )
     train: Fraction = Field(default=0.7, description="Share that weights and exits are tuned on")
     select: Fraction = Field(default=0.15, description="Share that thresholds and stages are chosen on")
     test: Fraction = Field(default=0.15, description="Share the report's numbers come from; nothing else reads it")
@@ -170,6 +179,15 @@ class SplitSection(Section):
                 hint="For example train: 0.7, select: 0.15, test: 0.15.",
             )
         return self
+
+
+def _short_split(value: Any) -> Any:
+    return {"protocol": value} if isinstance(value, str) else value
+
+
+Split = Annotated[
+    SplitSection, BeforeValidator(_short_split, json_schema_input_type=Literal["test-halves"] | SplitSection)
+]
 
 
 class InputSection(Section):
@@ -234,8 +252,9 @@ class DataSection(Section):
         default=None,
         description="file.py:function of your own that returns arrays and labels",
     )
-    split: SplitSection = Field(
-        default_factory=SplitSection, description="Shares of train, select and test; an official test set stays test"
+    split: Split = Field(
+        default_factory=SplitSection,
+        description="Shares of train, select and test; an official test set stays test. Or test-halves",
     )
     input: InputSection = Field(default_factory=InputSection, description="How a sample becomes the model's input")
 

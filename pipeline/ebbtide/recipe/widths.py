@@ -7,22 +7,17 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from ebbtide.recipe.base import Section, conflict, out_of_range
+from ebbtide.recipe.learning import LearningSection
 
 MAX_LEVELS = 16
 Control = Literal["uniform", "magnitude", "random"]
 
 
-class TuningSection(Section):
+class TuningSection(LearningSection):
     """Joint tuning: every width learns on the same batches; what is left out is as in `training`."""
 
     epochs: int = Field(
         default=10, ge=0, le=100_000, description="Passes over the train split; 0: the widths are cut out and left so"
-    )
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
-        examples=[128], default=None, description="Samples per step; left out: that of `training`"
-    )
-    optimizer: Literal["sgd", "adamw"] | None = Field(
-        examples=["adamw"], default=None, description="sgd or adamw; left out: that of `training`"
     )
     learning_rate: float = Field(
         default=0.005,
@@ -30,13 +25,6 @@ class TuningSection(Section):
         le=100.0,
         description="Highest learning rate; shared batch norm statistics do not follow the weights, so keep it well "
         "below that of `training`",
-    )
-    weight_decay: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
-        examples=[0.0005], default=None, description="Weight decay; left out: that of `training`"
-    )
-    warmup_epochs: int = Field(default=0, ge=0, description="Epochs in which the learning rate rises from 0")
-    precision: Literal["auto", "float32", "bfloat16"] | None = Field(
-        examples=["auto"], default=None, description="What layers compute in; left out: that of `training`"
     )
     distill: float = Field(
         default=0.0,
@@ -48,17 +36,6 @@ class TuningSection(Section):
         default=False,
         description="true: each batch trains the widest, the narrowest and one width between, drawn anew; false: all",
     )
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.epochs and self.warmup_epochs >= self.epochs:
-            raise conflict(
-                f"`warmup_epochs` is {self.warmup_epochs}, but there are only {self.epochs} epochs.",
-                key="warmup_epochs",
-                expected=f"less than {self.epochs}",
-                hint="Lower warmup_epochs or raise epochs.",
-            )
-        return self
 
 
 class WidthsSection(Section):

@@ -8,11 +8,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ebbtide.report import plots, width_plots, wording
-from ebbtide.report.record import BuildRecord, ClassRow
+from ebbtide.report import early_plots, early_words, plots, sparsity_plots, sparsity_words, width_plots, wording
+from ebbtide.report.record import BuildRecord, ClassRow, Exit
 
 CLASSES_SHOWN = 24
 """With more classes than this the page shows the worst ones and folds the rest away."""
+
+EXITS_SHOWN = 12
+"""With more exits than this those that do not ship are folded away."""
 
 
 @cache
@@ -27,6 +30,7 @@ def templates() -> Environment:
     )
     for function in (
         wording.percent,
+        wording.decimal,
         wording.amount,
         wording.size,
         wording.time,
@@ -57,8 +61,10 @@ def render_html(record: BuildRecord) -> str:
 
 
 def render_picture(record: BuildRecord) -> str:
-    """The first picture, accuracy against MACs, as an SVG that stands alone (for a README)."""
+    """The first picture as an SVG that stands alone (for a README)."""
     style = templates().get_template("picture.css.j2").render()
+    if record.sparsity is not None:
+        return sparsity_plots.accuracy_against_cost(record, record.sparsity, style=style) + "\n"
     return plots.accuracy_against_macs(record, style=style, legend=True) + "\n"
 
 
@@ -69,14 +75,23 @@ def _view(record: BuildRecord) -> dict[str, Any]:
         "ratio": wording.ratio,
         "interval": lambda scored: wording.interval(scored, record.metric),
         "measured_on": next((one.latency.measured_on for one in record.tiers if one.latency), None),
-        "verdict": wording.verdict(record),
+        "verdict": sparsity_words.verdict(record),
         "promise_summary": wording.promise_summary(record),
         "promises": {one.id: wording.promise(record, one) for one in record.configurations},
         "warnings": [one for one in record.notices if one.kind == "warning"],
         "others": list(record.others),
         "macs_plot": Markup(plots.accuracy_against_macs(record)),
         "time_plot": Markup(time_plot) if time_plot else None,
+        "sparsity_words": sparsity_words,
+        "sparsity_plot": Markup(sparsity_plots.accuracy_against_cost(record, record.sparsity))
+        if record.sparsity
+        else None,
         **_width_view(record),
+        **_early_view(record),
+        "classes_summary": wording.classes_summary(record.model),
+        "outside_summary": wording.outside_summary(record.outside) if record.outside else "",
+        "outside_rows": [*record.tiers, *record.others],
+        "exit_rows": _exit_rows(record),
         "leaving": {one.id: _markup(plots.leaving_shares(record, one)) for one in record.tiers},
         "reliability": [Markup(plots.reliability(record, one)) for one in record.reliability],
         "control_names": ", ".join(one.name for one in record.controls[:3]),
@@ -101,8 +116,44 @@ def _width_view(record: BuildRecord) -> dict[str, Any]:
     }
 
 
+def _early_view(record: BuildRecord) -> dict[str, Any]:
+    found = record.early
+    if found is None:
+        return {"early": None}
+    promises = early_words.promise_rows(record)
+    names = [way.name for way in found.widths[0].ways]
+    return {
+        "early": found,
+        "early_words": early_words.how_made(record, found),
+        "halves_words": early_words.halves_words(found),
+        "chosen_words": [early_words.chosen_words(one) for one in found.widths],
+        "front_plots": [Markup(early_plots.front_of_exits(record, one)) for one in found.widths],
+        "way_styles": list(zip(names, early_plots.WAY_STYLES, strict=False)),
+        "promise_rows": promises,
+        "promise_words": early_words.promise_words(promises),
+        "mapped_words": early_words.mapped_words,
+        "drawn": {one.id for one in record.tiers},
+        "mapping_plots": {
+            device.profile: {
+                row.configuration: Markup(early_plots.mapping_picture(device, row))
+                for row in device.rows
+                if row.segments
+            }
+            for device in found.mapped
+        },
+    }
+
+
 def _markup(svg: str | None) -> Markup | None:
     return Markup(svg) if svg is not None else None
+
+
+def _exit_rows(record: BuildRecord) -> tuple[list[Exit], list[Exit]]:
+    """Exits that ship, and the others; all together where they are few."""
+    if len(record.exits) <= EXITS_SHOWN:
+        return list(record.exits), []
+    ships = [one for one in record.exits if "candidate" not in one.name]
+    return ships, [one for one in record.exits if "candidate" in one.name]
 
 
 def _class_rows(record: BuildRecord) -> tuple[list[ClassRow], list[ClassRow]]:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import re
 
-from ebbtide.report import wording
+from ebbtide.report import sparsity_words, wording
+from ebbtide.report.markdown_early import early_parts
+from ebbtide.report.markdown_outside import outside_parts
+from ebbtide.report.markdown_sparsity import sparsity_parts
 from ebbtide.report.markdown_text import escaped, score, table
 from ebbtide.report.markdown_widths import width_parts
 from ebbtide.report.record import BuildRecord, Configuration, Dense
@@ -22,17 +25,23 @@ def render_markdown(record: BuildRecord) -> str:
     parts = [
         f"# {escaped(record.name)}",
         f"Build report, sequence {record.sequence}, {escaped(record.created)}, {escaped(record.generator)}.",
-        f"**{escaped(wording.verdict(record))}**",
+        f"**{escaped(sparsity_words.verdict(record))}**",
         escaped(wording.promise_summary(record)),
         headline(record),
     ]
     parts += [f"> **{escaped(n.kind)}: {escaped(n.subject)}.** {escaped(n.text)}" for n in record.notices]
+    if record.sparsity:
+        parts += ["## The model for the class set", *sparsity_parts(record, record.sparsity)]
     parts += ["## Tiers", _tiers(record)]
     if record.classes:
         parts += ["## Classes", _classes(record)]
     parts += ["## Cost", *_cost(record)]
     if record.widths:
         parts += ["## Widths", *width_parts(record, record.widths)]
+    if record.outside:
+        parts += ["## Outside", *outside_parts(record, record.outside)]
+    if record.early:
+        parts += ["## Early exits", *early_parts(record, record.early)]
     if record.exits:
         parts += ["## Exits", _exits(record)]
     if record.devices:
@@ -110,7 +119,8 @@ def _cost(record: BuildRecord) -> list[str]:
     model = record.model
     about = (
         f"{model.source}: {wording.amount(model.parameters)} parameters, {wording.amount(model.macs)} MACs, "
-        f"{wording.size(model.weight_bytes)} of weights, input {wording.shape(model.input_shape)}."
+        f"{wording.size(model.weight_bytes)} of weights, input {wording.shape(model.input_shape)}; "
+        f"{wording.classes_summary(model)}."
     )
     header = ("Method", "MACs", "Parameters", "Weights", "Hands on", "p50 / p90", "Delegated")
     rows = [

@@ -230,7 +230,8 @@ def axes(drawing: Drawing, x: Scale, y: Scale, cost: Cost, metric: str) -> None:
     drawing.text(WIDTH - RIGHT, HEIGHT - 7, words, css="label", anchor="end")
 
 
-def _whiskers(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool, kind: str) -> None:
+def whiskers(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool, kind: str) -> None:
+    """The interval of what was measured, and a line to p90 where the cost is a time."""
     at = x(mark.cost)
     if interval and mark.measured:
         low, high = mark.measured.interval
@@ -243,7 +244,7 @@ def _whiskers(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: boo
 
 def tier_mark(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:
     """A disc with its label, what was promised as a bar across it, and its interval."""
-    _whiskers(drawing, x, y, mark, interval=interval, kind="tier")
+    whiskers(drawing, x, y, mark, interval=interval, kind="tier")
     at, height = x(mark.cost), y(mark.accuracy)
     css = "tier" if mark.measured else "tier unmeasured"
     drawing.add("circle", css=css, tip=mark.tip, cx=at, cy=height, r=9)
@@ -254,7 +255,7 @@ def tier_mark(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: boo
 
 
 def _dense(drawing: Drawing, x: Scale, y: Scale, mark: Mark, *, interval: bool) -> None:
-    _whiskers(drawing, x, y, mark, interval=interval, kind="dense")
+    whiskers(drawing, x, y, mark, interval=interval, kind="dense")
     at, height = x(mark.cost), y(mark.accuracy)
     drawing.diamond(at, height, 7.5, css="dense", tip=mark.tip)
     drawing.text(at, TOP - 7, "dense", css="dense-label", anchor="middle")
@@ -310,6 +311,7 @@ def reliability(record: BuildRecord, one: Reliability) -> str:
     drawing.text(218, 217, "probability, %", css="label", anchor="end")
     most = max((b.n for b in one.bins), default=1) or 1
     filled = [b for b in one.bins if b.n]
+    drawing.polyline([(x(b.probability), y(b.accuracy)) for b in one.before if b.n], css="way untuned")
     drawing.polyline([(x(b.probability), y(b.accuracy)) for b in filled], css="front")
     for b in filled:
         tip = f"{percent(b.probability)} sure, {percent(b.accuracy)} right, {b.n} samples"

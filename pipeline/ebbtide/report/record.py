@@ -17,19 +17,26 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from ebbtide.errors import EbbtideError
+from ebbtide.report.early import EarlyExits
 from ebbtide.report.facts import Amount, Count, Facts, Latency, Numbers, Scored, Share, Shares, Stage, Texts
 from ebbtide.report.nested import Widths
+from ebbtide.report.outside import Outside
+from ebbtide.report.personal import Sparsity
 from ebbtide.report.statistics import probability_of
 
 __all__ = ["BuildRecord", "Latency", "Scored", "Share", "Stage", "Widths", "load_record"]
 
 
 class Model(Facts):
-    """The universal model as it came in, restricted to the class set."""
+    """The universal model as it came in, restricted to the class set or with its full head."""
 
     source: str
     classes: tuple[str, ...]
+    """What it answers with."""
     universal_classes: Annotated[int, Field(ge=1)]
+    head: Literal["restricted", "full"] = "restricted"
+    class_set: tuple[str, ...] = ()
+    """What it is judged on; empty: `classes`."""
     input_shape: tuple[int, ...]
     parameters: Count
     macs: Count
@@ -153,13 +160,24 @@ class Reliability(Facts):
 
     name: str
     bins: tuple[Bin, ...]
+    before: tuple[Bin, ...] = ()
+    """The same without temperature; empty where it was not kept."""
     split: Literal["select", "test"] = "test"
 
     @property
     def calibration_error(self) -> float:
         """Expected calibration error: mean distance of probability and accuracy, weighted by samples."""
-        total = sum(one.n for one in self.bins)
-        return sum(one.n * abs(one.probability - one.accuracy) for one in self.bins) / total if total else 0.0
+        return _calibration_error(self.bins)
+
+    @property
+    def error_before(self) -> float | None:
+        """The calibration error without temperature."""
+        return _calibration_error(self.before) if self.before else None
+
+
+def _calibration_error(bins: tuple[Bin, ...]) -> float:
+    total = sum(one.n for one in bins)
+    return sum(one.n * abs(one.probability - one.accuracy) for one in bins) / total if total else 0.0
 
 
 class File(Facts):
@@ -257,9 +275,15 @@ class BuildRecord(Facts):
     """The recipe's text as the user gave it, overrides appended as comments."""
     model: Model
     dense: Dense
+    sparsity: Sparsity | None = None
+    """How the model was made smaller for its class set; None for the universal model as it is."""
     widths: Widths | None = None
     """Nested widths; None for a model of one width."""
+    outside: Outside | None = None
+    """When an answer is "outside"; None where every answer is a class."""
     exits: tuple[Exit, ...] = ()
+    early: EarlyExits | None = None
+    """How exits were made, chosen and mapped; None without any."""
     configurations: Annotated[tuple[Configuration, ...], Field(min_length=1)]
     boundary: BoundaryCost | None = None
     scored: tuple[Point, ...] = ()
@@ -286,6 +310,8 @@ class BuildRecord(Facts):
         for level in self.widths.levels if self.widths else ():
             if level.configuration not in ids:
                 raise ValueError(f"width {level.name} names an unknown configuration {level.configuration!r}")
+        if self.outside and sorted(row.configuration for row in self.outside.rows) != sorted(ids):
+            raise ValueError("outside detection has not one row for each configuration")
         for row in self.classes:
             unknown = set(row.accuracy) - set(ids)
             if unknown:

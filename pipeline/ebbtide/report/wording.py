@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ebbtide.report.nested import Widths
-from ebbtide.report.record import BuildRecord, Configuration, Latency, Scored
+from ebbtide.report.outside import Outside
+from ebbtide.report.record import BuildRecord, Configuration, Latency, Model, Scored
 
 CLOSE_ENOUGH = 0.01
 """A tier within one point of the dense model (on select) counts as keeping its accuracy in the verdict."""
@@ -16,6 +17,11 @@ METRIC_NAMES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"
 def percent(share: float | None, digits: int = 1) -> str:
     """0.9722 -> ``97.2 %``; an unknown share is a dash."""
     return "–" if share is None else f"{100 * share:.{digits}f}\u00a0%"
+
+
+def decimal(value: float | None, digits: int = 3) -> str:
+    """0.8734 -> ``0.873``; an unknown value is a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def significant(value: float) -> str:
@@ -82,6 +88,36 @@ def configuration_name(one: Configuration) -> str:
 def configuration_label(record: BuildRecord, one: Configuration) -> str:
     """The same with its width, where there are several."""
     return configuration_name(one) + (f" ({one.width})" if record.widths else "")
+
+
+def classes_summary(model: Model) -> str:
+    """What the head answers with, and what it is judged on where that is less."""
+    if model.class_set and len(model.class_set) < len(model.classes):
+        return f"all {len(model.classes)} classes, judged on samples of {len(model.class_set)} of them"
+    return f"{len(model.classes)} of {model.universal_classes} classes"
+
+
+def outside_summary(outside: Outside) -> str:
+    """How outside detection was chosen, in sentences."""
+    scores = {
+        "energy": "the energy of the logits (higher is stranger)",
+        "confidence": "the confidence of the answer, negated (higher is less sure)",
+    }
+    chosen = (
+        f"An answer is “outside” where {scores[outside.score]} lies above the threshold of the exit or head that gave "
+        f"it. The thresholds are the lowest at which a configuration takes at most {percent(outside.allowed)} of the "
+        "class set’s own select samples for outside."
+    )
+    counts = " and ".join(f"{count:,} of {split}" for split, count in outside.samples.items() if count)
+    measured = (
+        f"Told apart from samples of the {outside.other_classes} other classes ({counts})."
+        if counts
+        else "There are no samples of other classes: how much of them is caught is not known."
+    )
+    asked = (
+        "No other bundle is named to be asked." if outside.fallback is None else f"Then {outside.fallback} is asked."
+    )
+    return f"{chosen} {measured} {asked}"
 
 
 def search_summary(widths: Widths) -> str:

@@ -37,6 +37,7 @@ def personalise(
     metric: Metric = "accuracy",
     distillation: Distillation | None = None,
     scored_on: Split | None = None,
+    statistics: Statistics | None = None,
     start: Personalised | None = None,
     checkpoint: Path | None = None,
     progress: Progress = silent,
@@ -58,6 +59,7 @@ def personalise(
         distillation: a teacher, in all learning.
         scored_on: samples that frozen statistics are gathered on, with labels among the graph's outputs; None takes
             `train`. A control takes those of all classes.
+        statistics: what `gather` gave for `graph` and those samples, for the first removal; None gathers them here.
         start: what an earlier call made of the same graph with the same pattern, at a larger budget, to go on from.
         checkpoint: folder that is written after each epoch and continued from; None keeps none.
         progress: a task for each stretch of learning, and what every step came to.
@@ -73,8 +75,46 @@ def personalise(
             "Moving statistics are those of the samples that are learned from, and others were given.",
             hint="Take frozen statistics, or leave the other samples out.",
         )
-    run = _Run(graph, train, select, pattern, settings, schedule, metric, distillation, scored_on, checkpoint, progress)
+    run = _Run(
+        graph,
+        train,
+        select,
+        pattern,
+        settings,
+        schedule,
+        metric,
+        distillation,
+        scored_on,
+        statistics,
+        checkpoint,
+        progress,
+    )
     return run.to(kept, start)
+
+
+def gather(graph: Graph, samples: Split, *, schedule: Schedule, seed: int, progress: Progress = silent) -> Statistics:
+    """Gradients with weights that stand still; under masks those that a straight-through step would take.
+
+    Args:
+        graph: the model.
+        samples: with labels among its outputs.
+        schedule: how many batches of how many samples, and by which batch norm.
+        seed: of their order.
+        progress: a task of batches.
+
+    Raises:
+        EbbtideError: ``saliency.too_few``.
+    """
+    size = min(schedule.batch_size, len(samples))
+    return collect(
+        graph,
+        samples,
+        batches=min(schedule.batches, max(1, len(samples) // size)),
+        batch_size=size,
+        seed=seed,
+        norm=schedule.norm,
+        progress=progress,
+    )
 
 
 @dataclass
@@ -88,6 +128,7 @@ class _Run:
     metric: Metric
     distillation: Distillation | None
     scored_on: Split | None
+    statistics: Statistics | None
     folder: Path | None
     progress: Progress
 
@@ -135,7 +176,7 @@ class _Run:
                 "metric": self.metric,
             }
         )
-        begun = Personalised(own, shrunk, 1.0, 1.0, (), identity)
+        begun = Personalised(own, shrunk, 1.0, 1.0, (), identity, statistics=self.statistics)
         epochs = self.schedule.epochs_before
         if not epochs:
             return begun
@@ -197,18 +238,8 @@ class _Run:
         return self.pattern.shrink(graph, statistics, kept=share, masks=present.trained.masks, seed=self.settings.seed)
 
     def _collect(self, graph: Graph) -> Statistics:
-        """Gradients with weights that stand still; under masks those that a straight-through step would take."""
         samples = self.scored_on or self.train
-        size = min(self.schedule.batch_size, len(samples))
-        return collect(
-            graph,
-            samples,
-            batches=min(self.schedule.batches, max(1, len(samples) // size)),
-            batch_size=size,
-            seed=self.settings.seed,
-            norm=self.schedule.norm,
-            progress=self.progress,
-        )
+        return gather(graph, samples, schedule=self.schedule, seed=self.settings.seed, progress=self.progress)
 
     def _learn(
         self, trainee: Trainee, epochs: int, name: str, identity: str, *, kept: float

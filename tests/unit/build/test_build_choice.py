@@ -11,9 +11,10 @@ import pytest
 from ebbtide.build.choice import Row, _search, score_row
 from ebbtide.build.scores import Scorable, choose
 from ebbtide.errors import EbbtideError
-from ebbtide.exits import Records
+from ebbtide.exits import ExitKey, Records
 from ebbtide.recipe import Recipe
 from ebbtide.search import Costs
+from ebbtide.steps import silent
 
 SAMPLES = 400
 RECIPE = Recipe.model_validate({"model": {"timm": "a"}, "data": {"digits": True}, "training": {}})
@@ -26,7 +27,8 @@ def records(seed: int, *, exit_right: float, head_right: float) -> Records:
     right = rng.random((2, SAMPLES)) < np.array([[exit_right], [head_right]])
     predictions = np.where(right, labels, (labels + 1) % 10)
     confidences = rng.normal(0, 1, (2, SAMPLES)) + 2.0 * right
-    return Records((0,), labels, predictions, confidences.astype(np.float32))
+    keys, scores = (ExitKey(0, "pool-linear"),), confidences.astype(np.float32)
+    return Records(keys, labels, predictions, scores, "w100", "float32", "select")
 
 
 def scorable(width: str, seed: int, factor: int, *, exit_right: float, head_right: float) -> Scorable:
@@ -68,7 +70,8 @@ def programs() -> Any:
     methods = {"stage0": 100, "exit0": 2, "head": 300}
 
     def one(scored: Scorable, factor: int) -> Any:
-        return SimpleNamespace(width=scored.width, macs={name: factor * m for name, m in methods.items()})
+        macs = {name: factor * m for name, m in methods.items()}
+        return SimpleNamespace(width=scored.width, macs=macs, candidates=SimpleNamespace(reference=0.97))
 
     widths = (one(WIDE, 4), one(NARROW, 1))
     return SimpleNamespace(widths=widths, widest=widths[0])
@@ -86,11 +89,11 @@ def test_configuration_is_refused_when_it_is_scored_on_another_width() -> None:
 
 def test_ids_are_unique_and_say_the_width_when_it_is_not_the_widest(monkeypatch: pytest.MonkeyPatch) -> None:
     made = programs()
-    made.project = SimpleNamespace(recipe=RECIPE)
-    made.universal = SimpleNamespace(classes=10)
+    made.project = SimpleNamespace(recipe=RECIPE, progress=silent)
+    made.universal = SimpleNamespace(classes=10, samples=lambda _: SAMPLES)
     scored = {"w100": WIDE, "w25": NARROW}
-    monkeypatch.setattr("ebbtide.build.choice._scorable", lambda one: scored[one.width])
-    content = _search(made)
+    monkeypatch.setattr("ebbtide.build.choice._scorable", lambda one, times: scored[one.width])
+    content = _search(made, None)
     ids = [row["id"] for row in content["rows"]]
     assert len(set(ids)) == len(ids)
     assert {"dense", "w25-dense"} <= set(ids)

@@ -64,7 +64,7 @@ def project(folder: Path, **sections: Any) -> Project:
 
 def made(folder: Path, **sections: Any) -> tuple[Universal, Any, Nesting]:
     universal = make_universal(project(folder, **sections))
-    backbones, nesting = backbones_of(universal, given=None)
+    backbones, nesting, _ = backbones_of(universal, given=None)
     assert nesting is not None
     return universal, backbones, nesting
 
@@ -74,7 +74,7 @@ PLAIN: dict[str, Any] = {"levels": [0.5, 1.0], "multiple": 4, "batches": 2, "tun
 
 def test_model_without_widths_is_one_backbone_with_the_universal_weights(tmp_path: Path) -> None:
     universal = make_universal(project(tmp_path))
-    (backbone,), nesting = backbones_of(universal, given=None)
+    (backbone,), nesting, _ = backbones_of(universal, given=None)
     assert nesting is None
     assert backbone.width == "w100"
     assert backbone.is_widest

@@ -33,6 +33,7 @@ def test_help_imports_nothing_heavy() -> None:
         "check",
         "inspect",
         "build",
+        "personalise",
         "run",
         "serve",
         "bench",

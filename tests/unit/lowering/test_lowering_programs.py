@@ -101,10 +101,18 @@ def test_fused_and_single_programs_score_alike_in_parallel_processes(
     assert not [path for path in tmp_path.iterdir() if path.suffix != ".pte"]
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_more_programs_than_processes_take_at_first_are_all_lowered(tmp_path, tiny):
+    specs = [tiny(f"p{seed}", seed) for seed in range(3)]
+    results = lower_programs(specs, tmp_path, workers=1)
+    assert len({one.sha256 for one in results}) == 3
+
+
 @pytest.fixture
 def tiny():
-    def make(program):
-        torch.manual_seed(0)
+    def make(program, seed=0):
+        torch.manual_seed(seed)
         head = nn.Sequential(nn.Flatten(), nn.Linear(32, 3))
         return ProgramSpec(program, [nn.Conv2d(1, 2, 1).eval()], {}, head.eval(), {"head": 1.0}, (1, 4, 4))
 
