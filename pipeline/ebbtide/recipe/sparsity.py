@@ -160,8 +160,10 @@ class SparsitySection(Section):
         description="What goes first. absolute: weight times mean absolute gradient on the class set; the others are "
         "simpler ways to compare with",
     )
-    scale: Literal["sum", "l1", "l2"] = Field(
-        default="sum", description="channels: what a layer's scores are divided by before layers are compared"
+    scale: Literal["sum", "l1", "l2", "share"] = Field(
+        default="share",
+        description="channels: how layers are compared. share: by the shares of importance that they keep; the others "
+        "divide a layer's scores by 1, their sum, or the root of their squares",
     )
     allocation: Literal["exact", "uniform"] = Field(
         default="exact",
@@ -179,7 +181,7 @@ class SparsitySection(Section):
     n: int = Field(default=2, ge=1, le=64, description="hybrid: weights kept of each m consecutive input channels")
     m: int = Field(default=4, ge=1, le=64, description="hybrid: see n")
     weighing: Literal["sum", "per-weight"] = Field(
-        default="sum", description="hybrid: what blocks of different layers are compared by, their sums or means"
+        default="per-weight", description="hybrid: what blocks of different layers are compared by, their sums or means"
     )
     schedule: ScheduleSection = Field(default_factory=ScheduleSection, description="Removals and learning between them")
     tuning: FineTuningSection = Field(default_factory=FineTuningSection, description="Learning after the last removal")
