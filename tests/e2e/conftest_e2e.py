@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "pipeline" / "examples" / "digits.yaml"
 # Enough training that exits and tiers make sense, little enough for a test. Widths have a build of their own.
-QUICK = ["training.epochs=3", "exits.epochs=20", "widths=null"]
+QUICK = ["training.epochs=3", "exits.types=[pool-linear]", "widths=null"]
 EBB = [sys.executable, "-c", "from ebbtide.cli import main; main()"]
 
 

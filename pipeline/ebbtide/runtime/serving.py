@@ -133,11 +133,11 @@ def serve(
             "runtime.serve", f"Nothing can be served: {error}.", hint="pip install 'ebbtide[serve]'", found=error.name
         ) from error
     app = application(served)
-    with listening(host, port) as listener:
+    # Whoever reads the address may say stop at once, before uvicorn listens to signals.
+    with listening(host, port) as listener, _told_to_stop():
         ready(address_of(listener))
         config = uvicorn.Config(app, log_config=None, access_log=False, limit_concurrency=most_at_once)
-        with _told_to_stop():
-            uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
