@@ -44,11 +44,10 @@ def test_threshold_is_the_lowest_that_keeps_the_share() -> None:
 def test_share_is_kept_over_all_places_together_when_scales_differ(seed: int, share: float) -> None:
     scores, inside = drawn(seed)
     _, others = drawn(seed + 1, shift=3.0)
-    thresholds = choose_outside(inside, others, Scales.of(scores), false_outside=share)
+    # With a gap that no two scores lie within, nothing is given away: one more could not be allowed.
+    thresholds = choose_outside(inside, others, Scales.of(scores), false_outside=share, gap=1e-6)
     found = rates(inside, others, thresholds, Scales.of(scores))
-    assert found.false_outside <= share
-    # Nothing else is given away: one more could not be allowed, but for what must lie at a distance.
-    assert found.false_outside > share - 0.03
+    assert share - 0.01 < found.false_outside <= share
     assert found.false_inside is not None
     assert found.false_inside < 0.5
 
