@@ -36,7 +36,7 @@ class Rules:
         multiple: kept channels are a multiple of this, or all.
         floor: fewest channels that a group keeps, or all where it has fewer.
         cost: "macs": true MACs of the narrowed graph; "dense-input": kept outputs with all their inputs, of the
-            searched layers alone, as published (methods, 4.4); or measured times of layers.
+            searched layers alone, as published (arXiv:2311.13349); or measured times of layers.
         memory_limit_bytes: largest input and output together of any operator; None for no limit.
         searched: groups that may shrink, by name; None for all.
     """

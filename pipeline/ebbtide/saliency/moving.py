@@ -21,7 +21,7 @@ _PREFIX = "gathered/"
 class Gathering:
     """A trainee whose gradients are gathered as it learns; wherever training stands, those of the latest epoch.
 
-    The statistic of CRISP (arXiv:2311.14272; methods, 3.2 step 2): weights move from batch to batch, batch norm uses
+    The statistic of CRISP (arXiv:2311.14272): weights move from batch to batch, batch norm uses
     the batch's statistics, and the gradients are those of the training loss, a teacher's part included. `collect` is
     the form with weights that stand still.
 

@@ -24,7 +24,7 @@ class Schedule:
             follow the path from there. None follows the path from the start.
         epochs_between: passes over the train split after each removal but the last; 0 for none.
         statistics: "frozen": gathered in a pass before each removal with weights that stand still; "moving": in the
-            last epoch of learning before it (methods, 3.2), the first after `epochs_before`.
+            last epoch of learning before it (arXiv:2311.14272), the first after `epochs_before`.
         epochs_before: passes before the first removal; at least 1 with moving statistics.
         batches, batch_size: of a pass with frozen weights; batches are as many as the samples fill, if those are fewer.
         norm: of a pass with frozen weights: "eval", the running statistics of batch norm, or "train", the batch's.

@@ -114,7 +114,7 @@ def parameters_of(graph: Graph, coupling: Coupling, *, full_inputs: bool = False
     Args:
         graph: the whole graph.
         coupling: its groups.
-        full_inputs: count each weight with all its inputs, as the published loss weights do (methods, 4.2 step 5).
+        full_inputs: count each weight with all its inputs, as the published loss weights do (arXiv:2311.13349).
     """
     counter = _Counter(coupling)
     axes = counter.axes

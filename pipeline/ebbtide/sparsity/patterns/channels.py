@@ -30,7 +30,7 @@ class Channels:
         multiple: kept channels of a coupling group are a multiple of this, or all; a device profile says it.
         floor: fewest channels that a group keeps, or all where it has fewer.
         memory_limit_bytes: largest input and output together of any operator; None for no limit.
-        kind: of score: "absolute" sums \\|W E\\| with the mean absolute gradient E (methods, 3.2); the others are
+        kind: of score: "absolute" sums \\|W E\\| with the mean absolute gradient E (arXiv:2311.14272); the others are
             controls or that of nested widths.
         scale: what a layer's scores are divided by before they are compared with those of other layers.
         allocation: "exact": as many channels of each group as make the kept scores largest; "uniform": the same share
