@@ -11,10 +11,7 @@ left out, and that is said, where the data are not there and nobody has made the
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +19,8 @@ import numpy as np
 from crisp_training import Run, right_of, told
 from figures import FigureFile
 from numpy.typing import NDArray
-from reds_starts import adapter
-from runs import make_runs
+from runs import comparison_arguments, data_are_here, make_runs
 
-from ebbtide.errors import EbbtideError
 from ebbtide.steps import code_digest
 
 HERE = Path(__file__).resolve().parent
@@ -175,28 +170,14 @@ def figures() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ids", nargs="*", help="figures, or with --runs runs; all of the minimal comparison by default")
-    parser.add_argument("--runs", action="store_true", help="the ids are runs")
-    parser.add_argument("--further", action="store_true", help="also the runs beyond the minimal comparison")
-    parser.add_argument("--no-runs", action="store_true", help="only figures of runs that have ended")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
-    parser.add_argument("--scratch", type=Path, help="where data and checkpoints go; a killed run continues there")
-    given = parser.parse_args()
-    place = f"ebbtide-crisp-{hashlib.sha256(str(HERE).encode()).hexdigest()[:8]}"
-    scratch = given.scratch or Path(tempfile.gettempdir()) / place
-    scratch.mkdir(parents=True, exist_ok=True)
+    given = comparison_arguments(__doc__, "crisp")
+    scratch: Path = given.scratch
     names = list(given.ids) if given.runs else [*MINIMAL, *(FURTHER if given.further else [])]
-    if not given.no_runs:
-        try:
-            adapter("shared_data.py:data_folder")()
-        except EbbtideError:
-            print("left out: all runs (the shared benchmark data are not here; set EBBTIDE_DATA)")
-        else:
-            make_runs(
-                HERE / "crisp_training.py", names, scratch, jobs=given.jobs,
-                has_ended=lambda name: Run.parse(name).result() is not None, ended=figures,
-            )  # fmt: skip
+    if not given.no_runs and data_are_here():
+        make_runs(
+            HERE / "crisp_training.py", names, scratch, jobs=given.jobs,
+            has_ended=lambda name: Run.parse(name).result() is not None, ended=figures,
+        )  # fmt: skip
     figures()
     if not given.runs:
         at_run_time(set(given.ids), scratch)

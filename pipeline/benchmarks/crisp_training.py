@@ -21,13 +21,11 @@ all classes) the score, ``uniform`` and ``sum`` the allocation, ``blocks`` and `
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -37,11 +35,11 @@ import torch
 from crisp_released import Released
 from numpy.typing import NDArray
 from reds_starts import NETWORKS, Printed, adapter, alone_with, dataset
+from runs import circumstances, stored_result
 
 from ebbtide.data import Dataset, FrozenChoices, Split, load_prepared, prepare
 from ebbtide.model import Graph, coupling_groups, narrow, predict, restrict_head
 from ebbtide.model.loss import Distillation
-from ebbtide.profiling import machine_facts
 from ebbtide.recipe import ClassDraw
 from ebbtide.recipe.sources import DataSection
 from ebbtide.saliency import Statistics, collect
@@ -49,7 +47,7 @@ from ebbtide.sparsity.outcome import Personalised
 from ebbtide.sparsity.personalising import personalise
 from ebbtide.sparsity.protocol import Pattern, Shrunk, pattern_type
 from ebbtide.sparsity.schedule import Schedule
-from ebbtide.steps import code_digest, write_json
+from ebbtide.steps import write_json
 
 RUNS = Path(__file__).resolve().parent / "results" / "crisp_runs"
 NETWORK = NETWORKS["cifar100"]
@@ -191,10 +189,7 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """What the run found; None where it has not ended with these settings."""
-        if not self.path.is_file():
-            return None
-        found: dict[str, Any] = json.loads(self.path.read_bytes())
-        return found if found["settings"] == self.settings() else None
+        return stored_result(self.path, self.settings())
 
 
 @dataclass(frozen=True)
@@ -320,11 +315,7 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
             "trail": [_without_history(step) for step in model.trail] if model else [],
             "samples": {"train": len(data.train), "select": len(data.select), "test": len(test)},
             "weights": graph.digest(),
-            "data": data.digest,
-            "code": code_digest(("ebbtide",)),
-            "minutes": round((time.monotonic() - began) / 60, 1),
-            "machine": machine_facts().model_dump(mode="json"),
-            "ended": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **circumstances(data.digest, began),
         }
         RUNS.mkdir(parents=True, exist_ok=True)
         write_json(run.path, facts)

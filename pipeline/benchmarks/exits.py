@@ -10,20 +10,14 @@ Ids are figures, or with ``--runs`` the runs to make, such as resnet56_joint_0.
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import statistics
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from exits_training import LIMIT_POINTS, MODES, Run
 from figures import FigureFile
-from reds_starts import adapter
-from runs import make_runs
-
-from ebbtide.errors import EbbtideError
+from runs import comparison_arguments, data_are_here, make_runs
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python pipeline/benchmarks/exits.py"
@@ -142,26 +136,13 @@ def figures() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ids", nargs="*", help="figures, or with --runs runs; all by default")
-    parser.add_argument("--runs", action="store_true", help="the ids are runs")
-    parser.add_argument("--no-runs", action="store_true", help="only figures of runs that have ended")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
-    parser.add_argument("--scratch", type=Path, help="where data and checkpoints go; a killed run continues there")
-    given = parser.parse_args()
-    place = f"ebbtide-exits-{hashlib.sha256(str(HERE).encode()).hexdigest()[:8]}"
-    scratch = given.scratch or Path(tempfile.gettempdir()) / place
-    scratch.mkdir(parents=True, exist_ok=True)
-    if not given.no_runs:
-        try:
-            adapter("shared_data.py:data_folder")()
-        except EbbtideError:
-            print("left out: all runs (the shared benchmark data are not here; set EBBTIDE_DATA)")
-        else:
-            make_runs(
-                HERE / "exits_training.py", given.ids if given.runs else RUNS, scratch, jobs=given.jobs,
-                has_ended=lambda name: Run.parse(name).result() is not None, ended=figures,
-            )  # fmt: skip
+    given = comparison_arguments(__doc__, "exits", further=False)
+    scratch: Path = given.scratch
+    if not given.no_runs and data_are_here():
+        make_runs(
+            HERE / "exits_training.py", given.ids if given.runs else RUNS, scratch, jobs=given.jobs,
+            has_ended=lambda name: Run.parse(name).result() is not None, ended=figures,
+        )  # fmt: skip
     figures()
 
 

@@ -16,11 +16,9 @@ Modes:
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ import torch
 from numpy.typing import NDArray
 from reds_starts import NETWORKS as WIDTHS_NETWORKS
 from reds_starts import Network, Printed, adapter, alone_with, dataset
+from runs import circumstances, stored_result
 
 from ebbtide.data import Augmentation, FrozenChoices, Split
 from ebbtide.exits import (
@@ -55,9 +54,8 @@ from ebbtide.exits import (
 )
 from ebbtide.exits.joint import train_joint
 from ebbtide.model import Graph, cost, cut_points, split
-from ebbtide.profiling import machine_facts
 from ebbtide.search import Candidate, Costs, SearchSettings, admissible_thresholds, pareto, score, settle_types
-from ebbtide.steps import code_digest, write_json
+from ebbtide.steps import write_json
 
 RUNS = Path(__file__).resolve().parent / "results" / "exits_runs"
 _DATA = "cifar10"
@@ -125,10 +123,7 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """What the run found; None where it has not ended with these settings."""
-        if not self.path.is_file():
-            return None
-        found: dict[str, Any] = json.loads(self.path.read_bytes())
-        return found if found["settings"] == self.settings() else None
+        return stored_result(self.path, self.settings())
 
 
 @dataclass(frozen=True)
@@ -310,11 +305,7 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
             "swaps": swaps,
             "history": history,
             "samples": {"train": len(data.train), "test": len(test)},
-            "data": data.digest,
-            "code": code_digest(("ebbtide",)),
-            "minutes": round((time.monotonic() - began) / 60, 1),
-            "machine": machine_facts().model_dump(mode="json"),
-            "ended": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **circumstances(data.digest, began),
         }  # fmt: skip
         RUNS.mkdir(parents=True, exist_ok=True)
         write_json(run.path, facts)

@@ -11,22 +11,18 @@ data are left out, and that is said, where the data are not there and nobody has
 
 from __future__ import annotations
 
-import argparse
-import hashlib
 import statistics
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from figures import FigureFile
-from runs import make_runs
+from runs import comparison_arguments, data_are_here, make_runs
 
 from ebbtide.errors import EbbtideError
 from ebbtide.steps import code_digest
 
-ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 COMMAND = "python pipeline/benchmarks/reds.py"
 FILE = FigureFile("reds")
@@ -262,36 +258,25 @@ def accuracies() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("ids", nargs="*", help="figures, or with --runs runs; all of the minimal comparison by default")
-    parser.add_argument("--runs", action="store_true", help="the ids are runs")
-    parser.add_argument("--further", action="store_true", help="also the runs beyond the minimal comparison")
-    parser.add_argument("--no-runs", action="store_true", help="only figures of runs that have ended")
-    parser.add_argument("--jobs", type=int, default=2, help="runs at a time, of one thread each")
-    parser.add_argument("--scratch", type=Path, help="where data and checkpoints go; a killed run continues there")
-    given = parser.parse_args()
-    place = f"ebbtide-reds-{hashlib.sha256(str(ROOT).encode()).hexdigest()[:8]}"
-    scratch = given.scratch or Path(tempfile.gettempdir()) / place
-    scratch.mkdir(parents=True, exist_ok=True)
+    given = comparison_arguments(__doc__, "reds")
+    scratch: Path = given.scratch
     wanted = set() if given.runs else set(given.ids)
     if not given.runs:
         t6_rows(wanted)
         searches(wanted)
         at_run_time(wanted, scratch)
     names = list(given.ids) if given.runs else [*MINIMAL, *(FURTHER if given.further else [])]
-    if not given.no_runs and (not wanted or any(one.startswith(("fmnist", "cifar")) for one in wanted)):
-        from reds_starts import adapter
+    if (
+        not given.no_runs
+        and (not wanted or any(one.startswith(("fmnist", "cifar")) for one in wanted))
+        and data_are_here()
+    ):
         from reds_training import Run
 
-        try:
-            adapter("shared_data.py:data_folder")()
-        except EbbtideError:
-            print("left out: all runs (the shared benchmark data are not here; set EBBTIDE_DATA)")
-        else:
-            make_runs(
-                HERE / "reds_training.py", names, scratch, jobs=given.jobs,
-                has_ended=lambda name: Run.parse(name).result() is not None, ended=accuracies,
-            )  # fmt: skip
+        make_runs(
+            HERE / "reds_training.py", names, scratch, jobs=given.jobs,
+            has_ended=lambda name: Run.parse(name).result() is not None, ended=accuracies,
+        )  # fmt: skip
     accuracies()
 
 

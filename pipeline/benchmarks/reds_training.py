@@ -9,26 +9,24 @@ whole epoch.
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from reds_starts import NETWORKS, Printed, alone_with, dataset, start
+from runs import circumstances, stored_result
 
 from ebbtide.data import Dataset, FrozenChoices
 from ebbtide.model import Coupling, Graph, coupling_groups, evaluate, narrow, train
 from ebbtide.nesting import Level, Nested, TuningOptions, choose_levels, extract, order_units, tune
 from ebbtide.nesting.levels import Search
 from ebbtide.nesting.problem import Rules
-from ebbtide.profiling import machine_facts
 from ebbtide.saliency import Kind, collect, unit_scores
-from ebbtide.steps import code_digest, digest_json, write_json
+from ebbtide.steps import digest_json, write_json
 
 RUNS = Path(__file__).resolve().parent / "results" / "reds_runs"
 RULES = Rules(multiple=1, floor=8)
@@ -121,10 +119,7 @@ class Run:
 
     def result(self) -> dict[str, Any] | None:
         """What the run found; None where it has not ended with these settings."""
-        if not self.path.is_file():
-            return None
-        found: dict[str, Any] = json.loads(self.path.read_bytes())
-        return found if found["settings"] == self.settings() else None
+        return stored_result(self.path, self.settings())
 
 
 def ladder(run: Run, graph: Graph, coupling: Coupling, data: Dataset) -> tuple[Level, ...]:
@@ -209,11 +204,7 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
             "levels": scored,
             "epochs": epochs,
             "samples": {"train": len(data.train), "select": len(data.select), "test": len(test)},
-            "data": data.digest,
-            "code": code_digest(("ebbtide",)),
-            "minutes": round((time.monotonic() - began) / 60, 1),
-            "machine": machine_facts().model_dump(mode="json"),
-            "ended": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            **circumstances(data.digest, began),
         }
         RUNS.mkdir(parents=True, exist_ok=True)
         write_json(run.path, facts)
