@@ -8,7 +8,9 @@ unlisted code cannot be raised.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 # Sections are in the order of the packages. Keep each section sorted.
 CODES: dict[str, str] = {
@@ -343,3 +345,28 @@ def nearest(word: str, known: list[str]) -> str | None:
 
     found = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     return found[0] if found else None
+
+
+def named(name: str, known: Mapping[str, T], *, code: str, what: str, place: str) -> T:
+    """What goes by a name.
+
+    Args:
+        name: as a user wrote it.
+        known: everything there is, by name.
+        code: of the error.
+        what: a word for it, as in "There is no exit type 'x'".
+        place: where the name stands.
+
+    Raises:
+        EbbtideError: with that code, all names and the nearest one.
+    """
+    if name in known:
+        return known[name]
+    near = nearest(name, list(known))
+    raise EbbtideError(
+        code,
+        f"There is no {what} {name!r}",
+        expected=", ".join(sorted(known)),
+        hint=f"Did you mean {near!r}?" if near else None,
+        place=place,
+    )

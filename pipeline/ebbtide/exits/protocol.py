@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from ebbtide.errors import EbbtideError, nearest
+from ebbtide.errors import EbbtideError, named
 from ebbtide.exits.place import Place
 from ebbtide.exits.pools import Pool
 
@@ -74,17 +74,7 @@ def exit_type(name: str) -> ExitType:
     Raises:
         EbbtideError: ``exits.unknown_type``.
     """
-    known = exit_types()
-    if name not in known:
-        near = nearest(name, list(known))
-        raise EbbtideError(
-            "exits.unknown_type",
-            f"There is no exit type {name!r}",
-            expected=", ".join(sorted(known)),
-            hint=f"Did you mean {near!r}?" if near else None,
-            place="exits.type",
-        )
-    return known[name]
+    return named(name, exit_types(), code="exits.unknown_type", what="exit type", place="exits.type")
 
 
 def build_exit(name: str, place: Place) -> Exit:

@@ -7,7 +7,7 @@ import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ebbtide.errors import EbbtideError, nearest
+from ebbtide.errors import named
 
 if TYPE_CHECKING:
     from ebbtide.model import Graph
@@ -111,14 +111,4 @@ def pattern_type(name: str) -> PatternType:
     Raises:
         EbbtideError: ``sparsity.unknown_pattern``.
     """
-    known = pattern_types()
-    if name not in known:
-        near = nearest(name, list(known))
-        raise EbbtideError(
-            "sparsity.unknown_pattern",
-            f"There is no pattern {name!r}",
-            expected=", ".join(sorted(known)),
-            hint=f"Did you mean {near!r}?" if near else None,
-            place="sparsity.pattern",
-        )
-    return known[name]
+    return named(name, pattern_types(), code="sparsity.unknown_pattern", what="pattern", place="sparsity.pattern")
