@@ -40,10 +40,12 @@ from runs import circumstances, stored_result
 from ebbtide.data import Dataset, FrozenChoices, Split, load_prepared, prepare
 from ebbtide.model import Graph, coupling_groups, narrow, predict, restrict_head
 from ebbtide.model.loss import Distillation
+from ebbtide.pruning import remove_channels
 from ebbtide.recipe import ClassDraw
 from ebbtide.recipe.sources import DataSection
-from ebbtide.saliency import Statistics, collect
+from ebbtide.saliency import Statistics, collect, unit_scores
 from ebbtide.sparsity.outcome import Personalised
+from ebbtide.sparsity.patterns.channels import Channels
 from ebbtide.sparsity.personalising import personalise
 from ebbtide.sparsity.protocol import Pattern, Shrunk, pattern_type
 from ebbtide.sparsity.schedule import Schedule
@@ -59,13 +61,13 @@ TRAINING: dict[str, Any] = {
     "precision": "auto",
     "device": "auto",
     "augmentation": {"flip": True, "crop_padding": 4},
-    "epochs": 30,
+    "epochs": 20,
     "learning_rate": 0.05,
     "warmup_epochs": 1,
 }
 TEACHER: dict[str, Any] = {"weight": 0.9, "temperature": 4.0, "remember": True}
 VIEWS = 8
-STEPS: dict[str, Any] = {"steps": 3, "epochs_between": 2}
+STEPS: dict[str, Any] = {"steps": 4, "epochs_between": 4}
 OUTSIDE = 9_000
 _METHOD = re.compile(r"(universal|dense|(channels|hybrid|small)-(\d+(?:\.\d+)?))((?:-[a-z0-9]+)*)")
 WORDS = {
@@ -234,15 +236,18 @@ class EveryClass:
     """A pattern whose scores come from the universal model and images of all classes: a control.
 
     Gradients of classes that a model no longer tells apart cannot be gathered on it, so those of the universal model
-    serve at every removal; their shapes fit as long as nothing was taken out before.
+    serve at every removal. They are kept as the tensors of a twin, from which the same channels are taken out.
 
     Args:
         pattern: with the setting of the method.
         statistics: of the universal model.
+        graph: of the shapes that these have.
     """
 
-    def __init__(self, pattern: Pattern, statistics: Statistics) -> None:
+    def __init__(self, pattern: Pattern, statistics: Statistics, graph: Graph) -> None:
         self._pattern, self._statistics = pattern, statistics
+        self._twin = graph.copy()
+        self._twin.load({**graph.state(), **statistics.absolute})
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pattern, name)
@@ -253,8 +258,15 @@ class EveryClass:
     def needs_statistics(self) -> bool:
         return False
 
-    def shrink(self, graph: Graph, statistics: Statistics | None, **how: Any) -> Shrunk:
-        return self._pattern.shrink(graph, self._statistics, **how)
+    def shrink(self, graph: Graph, statistics: Statistics | None, *, kept: float, **how: Any) -> Shrunk:
+        tensors = self._twin.state()
+        mean = {name: tensors[name] for name in self._statistics.absolute}
+        found = replace(self._statistics, signed=mean, absolute=mean)
+        if isinstance(self._pattern, Channels):
+            coupling, rules = coupling_groups(graph), self._pattern.rules
+            scores = unit_scores(graph, coupling, "absolute", statistics=found, scale=self._pattern.scale)
+            self._twin = remove_channels(self._twin, coupling, scores, kept=kept, rules=rules).graph
+        return self._pattern.shrink(graph, found, kept=kept, **how)
 
 
 def of_every_class(run: Run, start: Start, scratch: Path) -> Statistics:
@@ -277,7 +289,7 @@ def made(run: Run, start: Start, scratch: Path) -> Personalised:
     settings = NETWORK.settings(run.training(), run.seed)
     data, pattern, schedule = start.data, run.pattern(), run.schedule()
     if "every" in run.words:
-        pattern = cast(Pattern, EveryClass(pattern, of_every_class(run, start, scratch)))
+        pattern = cast(Pattern, EveryClass(pattern, of_every_class(run, start, scratch), start.restricted))
     teacher = None if "labels" in run.words else Distillation(start.restricted, **TEACHER)
     graph = start.restricted
     if run.kind == "small":
@@ -288,7 +300,8 @@ def made(run: Run, start: Start, scratch: Path) -> Personalised:
     return personalise(
         graph, data.train, data.select, pattern=pattern, kept=1.0 if run.kind == "small" else run.kept,
         settings=settings, schedule=schedule, distillation=teacher,
-        checkpoint=scratch / f"{run.name}.steps", progress=Printed(run.name),
+        # The twin of a control would not know of removals before a kill.
+        checkpoint=None if "every" in run.words else scratch / f"{run.name}.steps", progress=Printed(run.name),
     )  # fmt: skip
 
 
