@@ -59,7 +59,7 @@ class TargetSection(Section):
 class ScheduleSection(Section):
     """How a target is approached: removals, and learning between them."""
 
-    steps: int = Field(default=3, ge=1, le=100, description="Removals from the whole model to the target; 1: one-shot")
+    steps: int = Field(default=4, ge=1, le=100, description="Removals from the whole model to the target; 1: one-shot")
     path: Literal["geometric", "linear"] = Field(
         default="geometric", description="Each removal takes the same share of what is left, or the same amount"
     )
@@ -67,7 +67,7 @@ class ScheduleSection(Section):
         examples=[0.5], default=None, description="Share that the first removal leaves; left out: as the path says"
     )
     epochs_between: int = Field(
-        default=2, ge=0, le=100_000, description="Passes over the train split after each removal but the last"
+        default=4, ge=0, le=100_000, description="Passes over the train split after each removal but the last"
     )
     statistics: Literal["frozen", "moving"] = Field(
         default="frozen",
@@ -98,7 +98,7 @@ class ScheduleSection(Section):
 class FineTuningSection(LearningSection):
     """Learning after the last removal; what is left out is as in `training`."""
 
-    epochs: int = Field(default=30, ge=0, le=100_000, description="Passes over the train split")
+    epochs: int = Field(default=20, ge=0, le=100_000, description="Passes over the train split")
     batch_size: Annotated[int, Field(ge=2, le=65_536)] | None = Field(
         examples=[128], default=64, description="Samples per step; null: that of `training`"
     )

@@ -34,10 +34,10 @@ class Schedule:
         EbbtideError: ``sparsity.schedule``.
     """
 
-    steps: int = 3
+    steps: int = 4
     path: Literal["geometric", "linear"] = "geometric"
     first: float | None = None
-    epochs_between: int = 2
+    epochs_between: int = 4
     statistics: Literal["frozen", "moving"] = "frozen"
     epochs_before: int = 0
     batches: int = 40
