@@ -15,7 +15,7 @@ Methods, numbers are percent:
 
 Words after the number change one thing, the controls: ``random``, ``magnitude`` and ``every`` (gradients of images of
 all classes) the score, ``uniform`` and ``sum`` the allocation, ``blocks`` and ``released`` the pattern, ``b16`` and
-``of4`` (1:4) its sizes, ``once`` the schedule, ``labels`` what is learned from.
+``of4`` (1:4) its sizes, ``once`` and ``long`` the schedule, ``labels`` what is learned from.
 """
 
 from __future__ import annotations
@@ -68,6 +68,7 @@ TRAINING: dict[str, Any] = {
 TEACHER: dict[str, Any] = {"weight": 0.9, "temperature": 4.0, "remember": True}
 VIEWS = 8
 STEPS: dict[str, Any] = {"steps": 4, "epochs_between": 4}
+LONGER = 40
 OUTSIDE = 9_000
 _METHOD = re.compile(r"(universal|dense|(channels|hybrid|small)-(\d+(?:\.\d+)?))((?:-[a-z0-9]+)*)")
 WORDS = {
@@ -82,6 +83,7 @@ WORDS = {
     "of4": "1:4",
     "once": "all at once",
     "labels": "learned from labels alone",
+    "long": "40 passes more",
 }
 
 
@@ -172,10 +174,11 @@ class Run:
         return Schedule(**STEPS, views=VIEWS)
 
     def training(self) -> dict[str, Any]:
-        """Settings of the learning after the last removal: every method has the same number of passes in all."""
+        """Settings of the learning after the last removal: methods of one length have as many passes in all."""
         schedule = self.schedule()
         extra = STEPS["epochs_between"] * (STEPS["steps"] - schedule.steps)
-        return {**TRAINING, "epochs": TRAINING["epochs"] + extra}
+        longer = LONGER if "long" in self.words else 0
+        return {**TRAINING, "epochs": TRAINING["epochs"] + extra + longer}
 
     def settings(self) -> dict[str, Any]:
         """Everything that the result depends on beside data, start and code, as JSON values."""

@@ -10,7 +10,9 @@ Modes:
 
 - ``frozen``: exits of all types at all positions on the frozen backbone, cross-entropy;
 - ``kl``: the same, and the head's logits as a teacher;
-- ``joint``: the exits that ``kl`` settled on and the backbone trained together, distilled from the original.
+- ``joint``: the exits that ``frozen`` settled on and the backbone trained together, distilled from the original.
+
+Candidates stand at every position of ResNet-20 and at every second one of ResNet-56, whose neighbours differ little.
 """
 
 from __future__ import annotations
@@ -25,10 +27,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from exits_ways import WAYS, Compared, ways
 from numpy.typing import NDArray
 from reds_starts import NETWORKS as WIDTHS_NETWORKS
 from reds_starts import Network, Printed, adapter, alone_with, dataset
 from runs import circumstances, stored_result
+from safetensors.torch import load_file, save_file
 
 from ebbtide.data import Augmentation, FrozenChoices, Split
 from ebbtide.exits import (
@@ -66,6 +70,8 @@ NETWORKS: dict[str, Network] = {
     ),
 }
 MODES = ("frozen", "kl", "joint")
+# One in so many positions has candidates.
+SPACING = {"resnet20": 1, "resnet56": 2}
 EXITS: dict[str, Any] = {"epochs": 30, "batch_size": 256, "learning_rate": 1e-2, "weight_decay": 1e-3}
 TEACHER: dict[str, Any] = {"kl_weight": 0.5, "kl_temperature": 2.0}
 PASSES = 2
@@ -83,6 +89,7 @@ SEARCH = SearchSettings(
     folds=5,
 )
 MOST, WORST_DROP = 8, 2.0
+BACKBONE = "backbone.safetensors"
 LIMIT_POINTS = 0.5
 
 
@@ -111,7 +118,7 @@ class Run:
 
     def settings(self) -> dict[str, Any]:
         """Everything that the result depends on beside data, start and code, as JSON values."""
-        exits = {**EXITS, **(TEACHER if self.mode != "frozen" else {}), "passes": PASSES, "augmentation": AUGMENTATION}
+        exits = {**EXITS, **(TEACHER if self.mode == "kl" else {}), "passes": PASSES, "augmentation": AUGMENTATION}
         search = {name: value for name, value in vars(SEARCH).items() if name != "trade_offs"}
         return {
             "run": self.name,
@@ -119,6 +126,8 @@ class Run:
             "joint": {**JOINT, "training": TOGETHER} if self.mode == "joint" else None,
             "search": {**search, "trade_offs": len(SEARCH.trade_offs), "most": MOST, "worst_drop_points": WORST_DROP},
             "limit_points": LIMIT_POINTS,
+            "ways": list(WAYS),
+            **({"spacing": SPACING[self.network]} if SPACING[self.network] > 1 else {}),
         }
 
     def result(self) -> dict[str, Any] | None:
@@ -196,13 +205,15 @@ class Told:
 
 def frozen(run: Run, cut: Cut, train: Split, scratch: Path) -> dict[ExitKey, Exit]:
     """Exits of all types at all positions; each trained once, and kept in the scratch folder."""
-    possible = possible_exits(cut.places, exit_types())
-    folder = scratch / f"{run.network}_{'frozen' if run.mode == 'frozen' else 'kl'}_{run.seed}.exits"
-    files = {key: folder / f"{key.position}_{key.type}.safetensors" for key in possible.keys}
+    spacing = SPACING[run.network]
+    places = {position: place for position, place in cut.places.items() if position % spacing == spacing - 1}
+    possible = possible_exits(places, exit_types())
+    folder = scratch / f"{run.network}_{'kl' if run.mode == 'kl' else 'frozen'}_{run.seed}.exits"
+    files = {key: folder / exit_file(key) for key in possible.keys}
     if not all(file.is_file() for file in files.values()):
         features = scratch / f"{run.network}_{run.seed}.train"
         cache = cut.cache(train, possible.keys, features, seed=run.seed, label=run.name)
-        settings = ExitSettings(**EXITS, **(TEACHER if run.mode != "frozen" else {}), seed=run.seed)
+        settings = ExitSettings(**EXITS, **(TEACHER if run.mode == "kl" else {}), seed=run.seed)
         began = time.monotonic()
         trained = fit_exits(possible.keys, cut.places, cache, settings=settings, progress=Printed(run.name))
         Printed(run.name).say(f"{len(trained)} exits trained in {time.monotonic() - began:.0f} s")
@@ -211,6 +222,11 @@ def frozen(run: Run, cut: Cut, train: Split, scratch: Path) -> dict[ExitKey, Exi
             save_exit(module, files[key])
     fresh = {key: build_exit(key.type, cut.places[key.position]) for key in possible.keys}
     return {key: load_exit(module, files[key]) for key, module in fresh.items()}
+
+
+def exit_file(key: ExitKey) -> str:
+    """Where an exit lies in a folder of them."""
+    return f"{key.position}_{key.type}.safetensors"
 
 
 def halves(test: Split) -> NDArray[np.bool_]:
@@ -225,15 +241,16 @@ def swap(told: Told, costs: Costs, chosen: NDArray[np.bool_], name: str, classes
     here = told.half(chosen, temperatures, head, f"test-half-{name}")
     there = told.half(~chosen, temperatures, head, "test-other-half")
     choices = [admissible_thresholds(row, classes=classes) for row in here.confidences[:-1]]
-    began = time.monotonic()
+    began = time.process_time()
     settled = settle_types(
         here, costs, choices=choices, metric="accuracy", classes=classes, settings=SEARCH, most=MOST,
         max_drop_points=WORST_DROP,
     )  # fmt: skip
-    seconds = time.monotonic() - began
+    seconds = time.process_time() - began
     dense = {side: _dense(told, part) for side, part in (("select", chosen), ("test", ~chosen))}
     rows = [_row(one, there, costs, classes) for one in pareto(settled.candidates)]
     kept = [row for row in rows if 100 * (dense["select"] - row["promised"]) <= LIMIT_POINTS + 1e-9]
+    alike = Compared(here, there, costs, settled.keys, classes, dense["test"])
     best = min(kept, key=lambda row: row["mean_macs"]) if kept else None
     return {
         "dense": dense,
@@ -243,6 +260,7 @@ def swap(told: Told, costs: Costs, chosen: NDArray[np.bool_], name: str, classes
         "settling_loss_points": [settled.mean_loss_points, settled.worst_loss_points],
         "alone": {str(key): float((there.predictions[i] == there.labels).mean()) for i, key in enumerate(there.keys)},
         "search_s": round(seconds, 2),
+        "ways": ways(alike, [choices[here.keys.index(key)] for key in settled.keys], SEARCH.trade_offs),
         "rows": rows,
         "within": best,
     }
@@ -319,7 +337,6 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
 
 
 def _start(network: Network) -> Graph:
-
     return network.captured(adapter(str(network.trained))()).eval()
 
 
@@ -327,16 +344,33 @@ def _together(
     run: Run, original: Cut, exits: Mapping[ExitKey, Exit], train: Split, select: Split, scratch: Path
 ) -> tuple[Cut, dict[ExitKey, Exit], Any]:
     """The exits that both swaps of the frozen mode settled on, and the backbone, trained together."""
-    before = Run(run.network, "kl", run.seed).result()
+    before = Run(run.network, "frozen", run.seed).result()
     if before is None:
-        raise SystemExit(f"{run.name} starts from the exits of {run.network}_kl_{run.seed}, which has not ended")
+        raise SystemExit(f"{run.name} starts from the exits of {run.network}_frozen_{run.seed}, which has not ended")
     keys = _one_type_each(before["swaps"], exits)
     joint = train_joint(
         original.graph, original.names, {key: exits[key] for key in keys}, train, select,
         settings=NETWORKS[run.network].settings(TOGETHER, run.seed), metric="accuracy", **JOINT,
         checkpoint=scratch / f"{run.name}.checkpoint", progress=Printed(run.name),
     )  # fmt: skip
+    place = scratch / f"{run.name}.model"
+    place.mkdir(exist_ok=True)
+    for key, module in joint.exits.items():
+        save_exit(module, place / exit_file(key))
+    save_file(joint.graph.state(), place / BACKBONE)
     return Cut(joint.graph), joint.exits, joint.history.to_json()["epochs"]
+
+
+def trained_model(run: Run, keys: Sequence[ExitKey], scratch: Path) -> tuple[Cut, dict[ExitKey, Exit]] | None:
+    """The backbone that a run served and some of its exits; None where the scratch folder has them no more."""
+    cut = Cut(_start(NETWORKS[run.network]))
+    place = scratch / (f"{run.name}.model" if run.mode == "joint" else f"{run.name}.exits")
+    if not all((place / exit_file(key)).is_file() for key in keys):
+        return None
+    if run.mode == "joint":
+        cut.graph.load(load_file(place / BACKBONE))
+    fresh = {key: build_exit(key.type, cut.places[key.position]) for key in keys}
+    return cut, {key: load_exit(module, place / exit_file(key)) for key, module in fresh.items()}
 
 
 def _one_type_each(swaps: Sequence[dict[str, Any]], exits: Mapping[ExitKey, Exit]) -> list[ExitKey]:

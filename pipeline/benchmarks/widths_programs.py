@@ -27,6 +27,7 @@ from ebbtide.bundle import (
     RuntimeEntry,
     Scored,
     TensorEntry,
+    float32,
 )
 from ebbtide.bundle.manifest import DEFAULT_POLICY
 from ebbtide.engine import Array
@@ -84,9 +85,14 @@ class Widths:
     folder: Path
 
     @classmethod
-    def of(cls, programs: Sequence[LoweredProgram]) -> Widths:
-        """A manifest as a bundle of these programs would have it, without signature; accuracies are not measured."""
-        return cls(_manifest(programs), programs[0].file.parent)
+    def of(cls, programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mapping[str, float]] = {}) -> Widths:
+        """A manifest as a bundle of these programs would have it, without signature; accuracies are not measured.
+
+        Args:
+            programs: the widest first.
+            thresholds: by program, those of its exits' methods.
+        """
+        return cls(_manifest(programs, thresholds), programs[0].file.parent)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -101,7 +107,17 @@ class Widths:
         return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
 
 
-def _manifest(programs: Sequence[LoweredProgram]) -> Manifest:
+def _manifest(programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mapping[str, float]]) -> Manifest:
+    def path(entry: ProgramEntry) -> tuple[PathStep, ...]:
+        own = thresholds.get(entry.id, {})
+        return tuple(
+            PathStep(
+                method=f"{entry.id}/{method.name}",
+                threshold=float32(own[method.name]) if method.kind == "exit" else None,
+            )
+            for method in entry.methods
+        )
+
     first, last = programs[0].methods[0], programs[0].methods[-1]
     shape, classes = first.inputs[0].shape, last.outputs[0].shape[1]
     entries = tuple(_program(entry) for entry in programs)
@@ -138,7 +154,7 @@ def _manifest(programs: Sequence[LoweredProgram]) -> Manifest:
         configurations=tuple(
             ConfigurationEntry(
                 id=entry.id,
-                path=tuple(PathStep(method=f"{entry.id}/{method.name}") for method in entry.methods),
+                path=path(entry),
                 expected=Expected(
                     select=Scored(accuracy=0.0, n=1),
                     test=None,
@@ -164,7 +180,7 @@ def _program(entry: LoweredProgram) -> ProgramEntry:
 
     return ProgramEntry(
         id=entry.file.stem,
-        width=entry.file.stem,
+        width=entry.file.stem if entry.file.stem.startswith("w") else "w100",
         precision="float32",
         processor="cpu",
         format="pte",
