@@ -55,7 +55,7 @@ def rows_within(found: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:
             best = one["within"]
             rows.append(
                 dense if best is None else {
-                    "promised_cut": 1 - best["promised_macs"] / result["macs"],
+                    "promised_cut": 1 - best["promised_cost"] / result["macs"],
                     "cut": best["cut"],
                     "drop": 100 * (one["dense"]["test"] - best["measured"]),
                 }

@@ -51,30 +51,30 @@ class Served:
     images: int
 
 
-def serve(run: Run, number: int, scratch: Path) -> Served | None:
+def serve(run: Run, number: int, scratch: Path, row: str = "within_lean") -> Served | None:
     """Lower and serve what a run chose on one half.
 
     Args:
         run: that has ended.
         number: of the half, 0 or 1.
         scratch: where the run was made; None comes back where its weights are there no more.
+        row: which configuration of the half.
     """
     found = run.result()
     assert found is not None
     swap = found["swaps"][number]
-    if swap["within"] is None:
+    chosen = swap[row]
+    if chosen is None:
         return None
-    keys = [ExitKey.parse(text) for text in swap["within"]["exits"]]
+    keys = [ExitKey.parse(text) for text in chosen["exits"]]
     model = trained_model(run, keys, scratch)
     if model is None:
         return None
     cut, exits = model
-    thresholds = {ExitKey.parse(text).position: value for text, value in swap["within"]["exits"].items()}
-    programs, methods = _lowered(
-        cut, exits, swap["temperatures"], thresholds, scratch / f"{run.name}.{number}.programs"
-    )
+    thresholds = {ExitKey.parse(text).position: value for text, value in chosen["exits"].items()}
+    programs, methods = _lowered(cut, exits, swap["temperatures"], thresholds, scratch / f"{run.name}.{number}.{row}")
     data = dataset("cifar10", scratch)
-    test = data.test.open(FrozenChoices.of({"run": run.settings(), "half": number}))
+    test = data.test.open(FrozenChoices.of({"run": run.settings(), "half": number, "row": row}))
     images = [x.numpy() for x, _ in test.batches(1)]
     other = ~halves(test) if number == 0 else halves(test)
     engine = ExecuTorchEngine(threads=1)
@@ -89,7 +89,7 @@ def serve(run: Run, number: int, scratch: Path) -> Served | None:
         )
         left = np.array([result.left_at for result in results])
         early_us, dense_us = _mean_us(early, dense, images, left, other)
-    return Served(swap["within"]["cut"], 1 - early_us / dense_us, differing, len(images))
+    return Served(chosen["cut"], 1 - early_us / dense_us, differing, len(images))
 
 
 def _lowered(
