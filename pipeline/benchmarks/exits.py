@@ -19,6 +19,8 @@ from exits_training import LIMIT_POINTS, MODES, Run
 from figures import FigureFile
 from runs import comparison_arguments, data_are_here, make_runs
 
+from ebbtide.steps import code_digest
+
 HERE = Path(__file__).resolve().parent
 COMMAND = "python pipeline/benchmarks/exits.py"
 FILE = FigureFile("exits")
@@ -29,6 +31,13 @@ WORDS = {
     "frozen": "frozen backbone, cross-entropy",
     "kl": "frozen backbone, taught by the head",
     "joint": "backbone and exits trained together",
+}
+WAYS_WORDS = {
+    "sweeps": "exact steps in sweeps, refined",
+    "iterative": "one exact step at a time, the best first",
+    "single_pass": "one pass of exact steps",
+    "brent": "one pass, thresholds by Brent's method (as DyCE published it)",
+    "same_threshold": "the same threshold at every exit",
 }
 RUNS = [f"{network}_{mode}_{seed}" for seed in SEEDS for network in ("resnet20", "resnet56") for mode in MODES]
 
@@ -128,11 +137,93 @@ def promises() -> None:
     )  # fmt: skip
 
 
+def compared_ways() -> None:
+    """Ways to choose thresholds, on the exits of the frozen modes: as searches, as fronts, and in CPU time."""
+    for network in TITLES:
+        found = results(network, "frozen")
+        swaps = [one for result in found.values() for one in result["swaps"]]
+        if not swaps:
+            continue
+        key = [result["ended"] for result in found.values()]
+        for way, words in WAYS_WORDS.items():
+            for name, unit, factor, about in (
+                (
+                    "given_away_points",
+                    "points",
+                    1.0,
+                    "objective over that of sweeps, as accuracy, mean of 50 trade-offs",
+                ),
+                (
+                    "cut",
+                    "%",
+                    100.0,
+                    "most MACs saved on the other half among rows that lose at most half a point there",
+                ),
+            ):
+                values = [factor * one["ways"][way][name] for one in swaps]
+                note(
+                    f"{network}_{way}__{name}", round(statistics.mean(values), 2), unit=unit, spread=spread(values),
+                    seeds=[*found], key=key, about=f"{TITLES[network]}, frozen backbone, {words}: {about}",
+                )  # fmt: skip
+        if network == "resnet56":
+            times = [one["search_s"] for one in swaps]
+            note(
+                "search_50_s", round(statistics.mean(times), 1), unit="s", goal="< 60", seeds=[*found], key=key,
+                spread=spread(times), anchor="hours (DyCE, ResNet-152)",
+                about="ResNet-56, 5,000 samples, 50 trade-offs: exits of all types at 13 positions, five folds, types "
+                "settled and searched again; CPU seconds of one core",
+            )  # fmt: skip
+
+
+def at_run_time(wanted: set[str], scratch: Path) -> None:
+    """What the saving is as latency, and whether the runtime does what the simulation says, with seed 0."""
+    from exits_runtime import serve
+
+    for network in TITLES:
+        for mode in MODES:
+            run = Run(network, mode, 0)
+            result = run.result()
+            names = [f"{network}_{mode}__{name}" for name in ("latency_cut", "lean_macs_cut", "latency_share")]
+            names.append(f"{network}_{mode}__differing")
+            if result is None or (wanted and not wanted & {*names}):
+                continue
+            key = [code_digest(("ebbtide",)), result["ended"]]
+            if all(FILE.has(name, key) for name in names):
+                continue
+            found = [serve(run, number, scratch) for number in range(len(result["swaps"]))]
+            served = [one for one in found if one is not None]
+            if len(served) < len(found):
+                print(f"left out: {' '.join(names)} (the run's weights are not in {scratch})")
+                continue
+            about = f"{TITLES[network]}, {WORDS[mode]}, exits chosen with their fixed cost"
+            cuts_found = {
+                names[0]: [100 * one.latency_cut for one in served],
+                names[1]: [100 * one.macs_cut for one in served],
+            }
+            for name, values in cuts_found.items():
+                what = "latency through ExecuTorch" if name == names[0] else "MACs"
+                note(
+                    name, round(statistics.mean(values), 2), unit="%", spread=spread(values), key=key, seeds=[0],
+                    about=f"{about}: {what} saved against the dense program in the same run, batch 1, one thread",
+                )  # fmt: skip
+            shares = [one.latency_cut / one.macs_cut for one in served]
+            note(
+                names[2], round(statistics.mean(shares), 3), unit="", spread=spread(shares), key=key, seeds=[0],
+                goal=">= 0.9", about=f"{about}: latency saved over MACs saved",
+            )  # fmt: skip
+            note(
+                names[3], max(one.differing for one in served), unit="images", goal="== 0", key=key, seeds=[0],
+                about=f"{about}: of {served[0].images:,} test images, those that a session answers at another exit or "
+                "with another label than the simulation",
+            )  # fmt: skip
+
+
 def figures() -> None:
     """All that follows from runs alone."""
     for network in TITLES:
         cuts(network)
     promises()
+    compared_ways()
 
 
 def main() -> None:
@@ -144,6 +235,8 @@ def main() -> None:
             has_ended=lambda name: Run.parse(name).result() is not None, ended=figures,
         )  # fmt: skip
     figures()
+    if not given.runs:
+        at_run_time(set(given.ids), scratch)
 
 
 if __name__ == "__main__":

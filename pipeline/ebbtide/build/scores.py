@@ -91,6 +91,7 @@ def search_settings(recipe: Recipe, samples: int) -> SearchSettings:
         method=wanted.method,
         trade_offs=TRADE_OFFS if wanted.trade_offs == "auto" else tuple(wanted.trade_offs),
         thresholds=wanted.thresholds,
+        overhead=wanted.overhead_macs,
         head_share=(HEAD_SHARE if few else 0.0) if wanted.head_share == "auto" else wanted.head_share,
         quantile=wanted.quantile,
         least_leaving=max(2, samples // LEAST_LEAVING) if wanted.least_leaving == "auto" else wanted.least_leaving,

@@ -42,6 +42,13 @@ class SearchSection(Section):
     positions: Literal["all"] | Annotated[int, Field(ge=1, le=MAX_STAGES)] = Field(
         default=8, description="A width's program has exits at so many positions at most: every boundary costs time"
     )
+    overhead_macs: float = Field(
+        default=0.0,
+        ge=0.0,
+        lt=1e15,
+        description="What an exit in use takes beside its own multiply-accumulates (one more call, copies, scoring), "
+        "counted as so many more while searching; the time of that at the speed of the model's own",
+    )
     head_share: Literal["auto"] | Annotated[float, Field(ge=0.0, le=1.0)] = Field(
         default="auto",
         description="How far an answer counts as right by what the head expects instead of by its label; auto: 0.5 "

@@ -35,6 +35,8 @@ class SearchSettings:
         trade_offs: accuracy weights, in [0, 1].
         normalised: the published form of the objective (`Problem`).
         thresholds: at most so many at each exit, at least 2; None for all that are admissible.
+        overhead: what an exit in use takes beside its own cost, in the unit of the costs: one more call, copies, the
+            scoring of its answer. Searches count it; the costs of what they find are without it.
         head_share: how far right and wrong give way to what the head expects, 0..1 (`expected_right`).
         quantile: of the cautious accuracies, above 0, at most 0.5; None for plain ones (`CautiousProblem`).
         least_leaving: an exit is used only if at least so many samples leave there.
@@ -50,6 +52,7 @@ class SearchSettings:
     trade_offs: Sequence[float] = TRADE_OFFS
     normalised: bool = False
     thresholds: int | None = None
+    overhead: float = 0.0
     head_share: float = 0.0
     quantile: float | None = None
     least_leaving: int = 1
@@ -62,6 +65,7 @@ class SearchSettings:
         checks = {
             "method": (self.method in ("sweeps", "single-pass", "iterative"), "sweeps, single-pass or iterative"),
             "thresholds": (self.thresholds is None or self.thresholds >= 2, "2 or more"),
+            "overhead": (0.0 <= self.overhead < np.inf, "0 or more, finite"),
             "head_share": (0.0 <= self.head_share <= 1.0, "a number from 0 to 1"),
             "quantile": (self.quantile is None or 0.0 < self.quantile <= 0.5, "above 0, at most 0.5"),
             "least_leaving": (self.least_leaving >= 1, "1 or more"),
@@ -136,6 +140,7 @@ def problem_for(
     if settings.thresholds is not None:
         pairs = zip(choices, records.confidences[:-1], strict=True)
         choices = [fewer_thresholds(tried, seen, settings.thresholds) for tried, seen in pairs]
+    costs = costs.with_boundaries(settings.overhead) if settings.overhead else costs
     weights = metric_weights(records.labels, metric)
     right = expected_right(records, settings.head_share) if settings.head_share else None
     if settings.quantile is None:

@@ -170,3 +170,25 @@ def test_settings_are_refused_when_out_of_range(wrong: dict[str, object], code: 
     with pytest.raises(EbbtideError) as caught:
         SearchSettings(**wrong)
     assert caught.value.code == code
+
+
+def test_the_fixed_part_of_an_exit_is_searched_with_but_not_counted() -> None:
+    records = random_records(400, (0, 1, 2, 3), seed=5)
+    costs = costs_of(records)
+    choices = [every_threshold(row) for row in records.confidences[:-1]]
+    overhead = 0.2 * costs.total
+
+    def mean_exits(candidates: list[Candidate]) -> float:
+        return float(np.mean([len(one.thresholds) for one in candidates]))
+
+    plain, lean = search(records), search(records, SearchSettings(overhead=overhead))
+    assert mean_exits(lean) < mean_exits(plain)
+    asked = search_thresholds(
+        records, costs.with_boundaries(overhead), choices=choices, metric="accuracy", classes=CLASSES
+    )
+    assert {one.thresholds for one in lean} == {one.thresholds for one in asked}
+    for one in lean:
+        assert score(records, costs, one.row(records.keys), metric="accuracy", classes=CLASSES) == one.score
+    with pytest.raises(EbbtideError) as raised:
+        SearchSettings(overhead=-1.0)
+    assert raised.value.code == "search.settings"
