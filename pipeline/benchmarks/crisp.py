@@ -19,7 +19,7 @@ import numpy as np
 from crisp_training import Run, class_set, right_of, told
 from figures import FigureFile
 from numpy.typing import NDArray
-from runs import comparison_arguments, data_are_here, make_runs
+from runs import comparison_arguments, data_are_here, ended_results, make_runs
 
 from ebbtide.steps import code_digest
 
@@ -49,17 +49,14 @@ CHANNELS = ("channels-25", "channels-10", "channels-6", "channels-3")
 WITHIN_POINTS = 1.0
 
 
-def note(figure: str, value: float, *, key: Any, **facts: Any) -> None:
+def note(figure: str, value: float, **facts: Any) -> None:
     """Record a figure, unless it is there with the same inputs."""
-    if FILE.has(figure, key):
-        return
-    print(FILE.record(figure, value=value, command=f"{COMMAND} {figure}", key=key, **facts).told, flush=True)
+    FILE.note(figure, value, script=COMMAND, **facts)
 
 
 def results(classes: int, method: str) -> dict[int, dict[str, Any]]:
     """By seed, the results of a method that have ended."""
-    found = {seed: Run(classes, seed, method).result() for seed in SEEDS}
-    return {seed: result for seed, result in found.items() if result is not None}
+    return ended_results(Run(classes, seed, method) for seed in SEEDS)
 
 
 def identifier(method: str) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from exits_training import LIMIT_POINTS, MODES, Run
 from figures import FigureFile
-from runs import comparison_arguments, data_are_here, make_runs
+from runs import comparison_arguments, data_are_here, ended_results, make_runs
 
 from ebbtide.steps import code_digest
 
@@ -42,17 +42,14 @@ WAYS_WORDS = {
 RUNS = [f"{network}_{mode}_{seed}" for seed in SEEDS for network in ("resnet20", "resnet56") for mode in MODES]
 
 
-def note(figure: str, value: float, *, key: Any, **facts: Any) -> None:
+def note(figure: str, value: float, **facts: Any) -> None:
     """Record a figure, unless it is there with the same inputs."""
-    if FILE.has(figure, key):
-        return
-    print(FILE.record(figure, value=value, command=f"{COMMAND} {figure}", key=key, **facts).told, flush=True)
+    FILE.note(figure, value, script=COMMAND, **facts)
 
 
 def results(network: str, mode: str) -> dict[int, dict[str, Any]]:
     """By seed, the results of a mode that have ended."""
-    found = {seed: Run(network, mode, seed).result() for seed in SEEDS}
-    return {seed: result for seed, result in found.items() if result is not None}
+    return ended_results(Run(network, mode, seed) for seed in SEEDS)
 
 
 def rows_within(found: dict[int, dict[str, Any]]) -> list[dict[str, Any]]:

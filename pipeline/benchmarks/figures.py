@@ -276,6 +276,18 @@ class FigureFile:
         self._merge(figure)
         return figure
 
+    def note(self, figure_id: str, value: float, *, script: str, key: Any, **facts: Any) -> None:
+        """Record a figure and say so, unless it is there with the same inputs.
+
+        Args:
+            figure_id, value, key: as of `record`.
+            script: the command without the figure's id.
+            facts: what else `record` takes.
+        """
+        if not self.has(figure_id, key):
+            found = self.record(figure_id, value=value, command=f"{script} {figure_id}", key=key, **facts)
+            print(found.told, flush=True)
+
     def _merge(self, figure: Figure) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with _alone_in(self.path.parent):

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import FigureFile
-from runs import comparison_arguments, data_are_here, make_runs
+from runs import comparison_arguments, data_are_here, ended_results, make_runs
 
 from ebbtide.errors import EbbtideError
 from ebbtide.steps import code_digest
@@ -56,12 +56,9 @@ TITLES = {
 }
 
 
-def note(figure: str, value: float, *, key: Any, **facts: Any) -> None:
+def note(figure: str, value: float, **facts: Any) -> None:
     """Record a figure, unless it is there with the same inputs."""
-    if FILE.has(figure, key):
-        return
-    found = FILE.record(figure, value=value, command=f"{COMMAND} {figure}", key=key, **facts)
-    print(found.told, flush=True)
+    FILE.note(figure, value, script=COMMAND, **facts)
 
 
 # Table T6: widths that the published search found, and what they cost; (level, widths, nominal %, slack, true %).
@@ -192,8 +189,7 @@ def results(network: str, levels: int, method: str) -> dict[int, dict[str, Any]]
     """By seed, the results of a method that have ended."""
     from reds_training import Run
 
-    found = {seed: Run(network, levels, method, seed).result() for seed in SEEDS}
-    return {seed: result for seed, result in found.items() if result is not None}
+    return ended_results(Run(network, levels, method, seed) for seed in SEEDS)
 
 
 def between(values: Sequence[float]) -> tuple[float, float] | None:

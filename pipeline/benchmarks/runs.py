@@ -10,10 +10,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from reds_starts import adapter, is_held
 
@@ -108,6 +108,23 @@ def stored_result(path: Path, settings: dict[str, Any]) -> dict[str, Any] | None
         return None
     found: dict[str, Any] = json.loads(path.read_bytes())
     return found if found["settings"] == settings else None
+
+
+class Seeded(Protocol):
+    """A run of a comparison."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything random in it."""
+
+    def result(self) -> dict[str, Any] | None:
+        """What it found; None where it has not ended."""
+
+
+def ended_results(runs: Iterable[Seeded]) -> dict[int, dict[str, Any]]:
+    """By seed, the results of the runs that have ended."""
+    found = {run.seed: run.result() for run in runs}
+    return {seed: result for seed, result in found.items() if result is not None}
 
 
 def circumstances(data: str, began: float) -> dict[str, Any]:
