@@ -18,10 +18,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -244,18 +244,18 @@ def study() -> None:
     unity = development["unity"]["throttled"]
     for name, seeds in (("development", DEVELOPMENT), ("judging", JUDGING)):
         key = {"seeds": list(seeds), "prices": [asdict(one) for one in PRICES]}
-        stage(f"bound_{name}", key, lambda seeds=seeds: optima(seeds))
+        stage(f"bound_{name}", key, partial(optima, seeds))
     for family in FAMILIES:
         key = {"family": family, "generations": GENERATIONS, "rules": RULES, "unity": unity}
-        found = stage(f"search_{family}", key, lambda family=family: searched(family, unity))
+        found = stage(f"search_{family}", key, partial(searched, family, unity))
         rules = [rule for rule, _ in found]
         for name, seeds in (("judging", JUDGING), ("wide", WIDE)):
             key = {"rules": rules, "seeds": list(seeds)}
-            stage(f"{name}_{family}", key, lambda rules=rules, seeds=seeds: judged(rules, seeds))
+            stage(f"{name}_{family}", key, partial(judged, rules, seeds))
     entries = {"parameters": best_of("parameters"), "same_waits": best_of("parameters", "forecast_30", same_waits=True)}
     key = {name: as_list(rule) for name, rule in entries.items()}
     for name, seeds in (("judging", JUDGING), ("wide", WIDE)):
-        stage(name, {**key, "seeds": list(seeds)}, lambda seeds=seeds: compared(seeds, entries))
+        stage(name, {**key, "seeds": list(seeds)}, partial(compared, seeds, entries))
     stage("elsewhere", {**key, "seeds": list(JUDGING), "places": list(ELSEWHERE)}, lambda: elsewhere(entries))
     record_figures()
 
@@ -353,4 +353,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

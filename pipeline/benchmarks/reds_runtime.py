@@ -60,12 +60,12 @@ def _switches(ids: Sequence[str], programs: Sequence[LoweredProgram], note: Note
             f"{pace}; of it {cold:.0f} us are cold caches, without any switch",
         )  # fmt: skip
     if "switch_active_ms" in ids:
-        found = [
+        switched = [
             switch_active(programs, before=before, after=after, rounds=30)
             for before, after in (("w25", "w100"), ("w100", "w25"))
         ]
-        values = [value for one in found for value in one.first_ms]
-        answers = statistics.median(count for one in found for count in one.answers)
+        values = [value for one in switched for value in one.first_ms]
+        answers = statistics.median(count for one in switched for count in one.answers)
         note(
             "switch_active_ms", round(statistics.median(values), 2), unit="ms", goal="< 50", spread=_quartiles(values),
             about=f"ResNet-56, a width that is not loaded: from the call to its first answer; the old one gave "

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ def _manifest(programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mappi
     first, last = programs[0].methods[0], programs[0].methods[-1]
     shape, classes = first.inputs[0].shape, last.outputs[0].shape[1]
     entries = tuple(_program(entry) for entry in programs)
-    color = "RGB" if shape[1] == 3 else "gray"
+    color: Literal["RGB", "gray"] = "RGB" if shape[1] == 3 else "gray"
     return Manifest(
         name="widths",
         sequence=1,

@@ -84,7 +84,8 @@ class DepthwiseSeparable(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         x = self.blocks(self.first(x))
-        return self.linear(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        logits: torch.Tensor = self.linear(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
+        return logits
 
 
 def _dscnn_keywords(width: int, blocks: int, stride: tuple[int, int], second_stride: int) -> DepthwiseSeparable:
