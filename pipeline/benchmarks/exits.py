@@ -215,6 +215,45 @@ def at_run_time(wanted: set[str], scratch: Path) -> None:
             )  # fmt: skip
 
 
+def mappings(wanted: set[str], scratch: Path) -> None:
+    """Exact scores of mappings beside what the path weights as published choose, on the records of seed 0."""
+    from exits_mapping import PROFILES, TRADE_OFF, mapped_run
+
+    columns = ("latency_saved", "published_excess", "published_points_lost", "edges_gap")
+    for network in TITLES:
+        run = Run(network, "frozen", 0)
+        result = run.result()
+        rows = {profile: f"{network}_{profile.removeprefix('example-').replace('-', '_')}" for profile in PROFILES}
+        names = {f"{row}__{column}" for row in rows.values() for column in columns}
+        if result is None or (wanted and not wanted & names):
+            continue
+        key = [code_digest(("ebbtide",)), TRADE_OFF, result["ended"]]
+        if all(FILE.has(name, key) for name in names):
+            continue
+        found = mapped_run(run, scratch)
+        if found is None:
+            print(f"left out: {' '.join(sorted(names))} (the run's weights are not in {scratch})")
+            continue
+        for profile, row in rows.items():
+            _mapped(f"{TITLES[network]} on {profile}", row, found[profile], key)
+
+
+def _mapped(title: str, row: str, found: dict[str, Any], key: Any) -> None:
+    published, base_us = found["published_with_an_exit"], found["without_exits_us"]
+    best_us = found["mapping"]["mean_us"]
+    what = "the path weights as published, made to use an exit"
+    for column, value, unit, about in (
+        ("latency_saved", 100 * (1 - best_us / base_us), "%", "expected latency saved by the best mapping with exits"),
+        ("published_excess", 100 * published["cost_excess_us"] / base_us, "%", f"expected latency that {what}, lose"),
+        ("published_points_lost", published["points_lost"], "points", f"accuracy that {what}, lose"),
+        ("edges_gap", 100 * found["edges"]["gap"], "points", "corrected edges: estimate over exact objective"),
+    ):
+        note(
+            f"{row}__{column}", round(value, 3), unit=unit, key=key, seeds=[0],
+            about=f"{title}, 5,000 images: {about}; throughputs of the profile, nothing has run there",
+        )  # fmt: skip
+
+
 def figures() -> None:
     """All that follows from runs alone."""
     for network in TITLES:
@@ -233,6 +272,7 @@ def main() -> None:
         )  # fmt: skip
     figures()
     if not given.runs:
+        mappings(set(given.ids), scratch)
         at_run_time(set(given.ids), scratch)
 
 

@@ -8,23 +8,55 @@ their sources and assumptions; nothing here has run on those devices.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from eenn_published import compare
+from exits_training import NETWORKS, Halved, Run, halves, told_of, trained_model
 from numpy.typing import NDArray
+from reds_starts import dataset
 
+from ebbtide.data import FrozenChoices
 from ebbtide.device import load_profile
 from ebbtide.exits import ExitKey, Records
 from ebbtide.search import fewer_thresholds
 from ebbtide.search.mapping import enumerate_placements, worst_latency_us
-from ebbtide.search.mapping_blocks import Block, BlockGraph
+from ebbtide.search.mapping_blocks import Block, BlockGraph, block_graph, exit_block
 from ebbtide.search.mapping_drawing import mapping_drawing, rejects_drawing
 from ebbtide.search.mapping_problem import mapping_problem
 from ebbtide.search.mapping_score import Goal, Scoring
 from ebbtide.search.mapping_search import GRID, search_mapping
 
 PROFILES = ("example-cpu-npu", "example-cpu-gpu", "example-phone-server")
+TRADE_OFF = 0.975
+"""Weight of accuracy: half a point of it counts as much as a fifth of the latency without exits."""
+
+
+def mapped_run(run: Run, scratch: Path) -> dict[str, dict[str, Any]] | None:
+    """By device, `mapping_figures` of what a run settled on for its first half, on that half's records.
+
+    None where the scratch folder has the run's exits no more.
+    """
+    found = run.result()
+    assert found is not None
+    keys = [ExitKey.parse(text) for text in found["swaps"][0]["settled"]]
+    model = trained_model(run, keys, scratch)
+    if model is None:
+        return None
+    cut, exits = model
+    test = dataset("cifar10", scratch).test
+    opened = test.open(FrozenChoices.of({"run": run.settings(), "mapped": TRADE_OFF}))
+    classes = NETWORKS[run.network].classes
+    halved = Halved.of(told_of(run, cut, exits, opened, scratch), halves(opened), "even", classes)
+    blocks = block_graph(cut.graph, cut.names)
+    exit_blocks = {key: exit_block(key, module, cut.places[key.position].shape) for key, module in exits.items()}
+    return {
+        profile: mapping_figures(
+            profile, blocks, exit_blocks, halved.here, choices=halved.choices, classes=classes, trade_off=TRADE_OFF
+        )
+        for profile in PROFILES
+    }
 
 
 def mapping_figures(

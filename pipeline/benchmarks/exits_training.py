@@ -252,13 +252,36 @@ def halves(test: Split) -> NDArray[np.bool_]:
     return np.array([int(name[-6:]) % 2 == 0 for name in test.ids])
 
 
+@dataclass(frozen=True)
+class Halved:
+    """Records of the half on which all is chosen and of the other, with temperatures of the first.
+
+    Args:
+        temperatures: of the exits.
+        head: temperature of the head.
+        choices: by exit row, the thresholds that may be used.
+    """
+
+    here: Records
+    there: Records
+    temperatures: dict[ExitKey, float]
+    head: float
+    choices: list[NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, told: Told, chosen: NDArray[np.bool_], name: str, classes: int) -> Halved:
+        temperatures = {key: fit_temperature(logits[chosen], told.labels[chosen]) for key, logits in told.exits.items()}
+        head = fit_temperature(told.head[chosen], told.labels[chosen])
+        here = told.half(chosen, temperatures, head, f"test-half-{name}")
+        there = told.half(~chosen, temperatures, head, "test-other-half")
+        choices = [admissible_thresholds(row, classes=classes) for row in here.confidences[:-1]]
+        return cls(here, there, temperatures, head, choices)
+
+
 def swap(told: Told, costs: Costs, chosen: NDArray[np.bool_], name: str, classes: int) -> dict[str, Any]:
     """All is chosen on some of the test images and reported on the others."""
-    temperatures = {key: fit_temperature(logits[chosen], told.labels[chosen]) for key, logits in told.exits.items()}
-    head = fit_temperature(told.head[chosen], told.labels[chosen])
-    here = told.half(chosen, temperatures, head, f"test-half-{name}")
-    there = told.half(~chosen, temperatures, head, "test-other-half")
-    choices = [admissible_thresholds(row, classes=classes) for row in here.confidences[:-1]]
+    halved = Halved.of(told, chosen, name, classes)
+    here, there, choices = halved.here, halved.there, halved.choices
     dense = {side: _dense(told, part) for side, part in (("select", chosen), ("test", ~chosen))}
 
     def search(settings: SearchSettings) -> Settled:
@@ -282,7 +305,7 @@ def swap(told: Told, costs: Costs, chosen: NDArray[np.bool_], name: str, classes
     return {
         "dense": dense,
         "head": float((there.predictions[-1] == there.labels).mean()),
-        "temperatures": {**{str(key): value for key, value in temperatures.items()}, "head": head},
+        "temperatures": {**{str(key): value for key, value in halved.temperatures.items()}, "head": halved.head},
         "settled": [str(key) for key in settled.keys],
         "settling_loss_points": [settled.mean_loss_points, settled.worst_loss_points],
         "alone": {str(key): float((there.predictions[i] == there.labels).mean()) for i, key in enumerate(there.keys)},
@@ -335,14 +358,7 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
                 {"settings": run.settings(), "exits": sorted(map(str, exits)), "weights": backbone.graph.digest()}
             )
         )
-        features = scratch / f"{run.name if run.mode == 'joint' else run.network}.test"
-        cache = backbone.cache(test, sorted(exits), features, seed=None, label=run.name)
-        own = (
-            cache.logits
-            if backbone is original
-            else original.cache(test, [], scratch / f"{run.network}.own", seed=None, label=run.name).logits
-        )
-        told = Told(cache.labels, exit_logits(exits, cache), np.asarray(cache.logits), np.asarray(own))
+        told = told_of(run, backbone, exits, test, scratch)
         costs, even = backbone.costs(sorted(exits)), halves(test)
         parts = {"even": even, "odd": ~even}
         swaps = [swap(told, costs, part, name, network.classes) for name, part in parts.items()]
@@ -363,6 +379,18 @@ def execute(run: Run, scratch: Path) -> dict[str, Any]:
                 + (f"cut {best['cut']:.1%} at {best['measured']:.2%}" if best else "nothing within the limit")
             )
         return facts
+
+
+def told_of(run: Run, backbone: Cut, exits: Mapping[ExitKey, Exit], test: Split, scratch: Path) -> Told:
+    """What a run's model says of the test images, from features that are cached in the scratch folder."""
+    is_joint = run.mode == "joint"
+    features = scratch / f"{run.name if is_joint else run.network}.test"
+    cache = backbone.cache(test, sorted(exits), features, seed=None, label=run.name)
+    own = cache.logits
+    if is_joint:
+        original = Cut(_start(NETWORKS[run.network]))
+        own = original.cache(test, [], scratch / f"{run.network}.own", seed=None, label=run.name).logits
+    return Told(cache.labels, exit_logits(exits, cache), np.asarray(cache.logits), np.asarray(own))
 
 
 def _start(network: Network) -> Graph:
