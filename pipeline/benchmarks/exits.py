@@ -215,6 +215,38 @@ def at_run_time(wanted: set[str], scratch: Path) -> None:
             )  # fmt: skip
 
 
+def streams(wanted: set[str], scratch: Path) -> None:
+    """What the mechanisms of streams save on frames made from test images, with seed 0."""
+    from exits_runtime import stream
+
+    for network in TITLES:
+        run = Run(network, "frozen", 0)
+        result = run.result()
+        names = {
+            f"{network}_{mechanism}__{column}"
+            for mechanism in ("difference", "patience")
+            for column in ("frames_stopped", "stream_macs_cut", "points_lost")
+        }
+        key = [code_digest(("ebbtide",)), result and result["ended"]]
+        if result is None or (wanted and not wanted & names) or all(FILE.has(name, key) for name in names):
+            continue
+        found = stream(run, scratch)
+        if found is None:
+            print(f"left out: {' '.join(sorted(names))} (the run's weights are not in {scratch})")
+            continue
+        for mechanism, one in found.items():
+            about = f"{TITLES[network]} with exits, {mechanism}, frames of 400 images it was not chosen on"
+            for column, value, unit, what in (
+                ("frames_stopped", 100 * one.stopped, "%", "frames that repeat their scene's answer"),
+                ("stream_macs_cut", 100 * one.macs_cut, "%", "MACs saved over the same frames without a stream"),
+                ("points_lost", one.drop, "points", "accuracy lost against that"),
+            ):
+                note(
+                    f"{network}_{mechanism}__{column}", round(value, 2), unit=unit, key=key, seeds=[0],
+                    about=f"{about}: {what}",
+                )  # fmt: skip
+
+
 def mappings(wanted: set[str], scratch: Path) -> None:
     """Exact scores of mappings beside what the path weights as published choose, on the records of seed 0."""
     from exits_mapping import PROFILES, TRADE_OFF, mapped_run
@@ -273,6 +305,7 @@ def main() -> None:
     figures()
     if not given.runs:
         mappings(set(given.ids), scratch)
+        streams(set(given.ids), scratch)
         at_run_time(set(given.ids), scratch)
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from reds_starts import dataset
 from widths_programs import Widths
 
-from ebbtide.data import FrozenChoices
+from ebbtide.data import FrozenChoices, InputSpec, Split
 from ebbtide.engine import ExecuTorchEngine
 from ebbtide.exits import ExitKey
 from ebbtide.lowering import ProgramSpec, lower_programs
@@ -27,6 +27,8 @@ from ebbtide.model import split
 from ebbtide.profiling import Plan, time_interleaved
 from ebbtide.profiling.timing import Call
 from ebbtide.runtime import Session
+from ebbtide.runtime.stream_choice import StreamRecords, choose, record_stream, replay
+from ebbtide.runtime.stream_frames import FramePlan, frames_of
 
 _PLAN = Plan(warm_up=4, rounds=60, repeats=8, settle=2)
 _OF_EACH = 8
@@ -60,21 +62,10 @@ def serve(run: Run, number: int, scratch: Path, row: str = "within_lean") -> Ser
         scratch: where the run was made; None comes back where its weights are there no more.
         row: which configuration of the half.
     """
-    found = run.result()
-    assert found is not None
-    swap = found["swaps"][number]
-    chosen = swap[row]
-    if chosen is None:
+    served = _served_row(run, number, scratch, row)
+    if served is None:
         return None
-    keys = [ExitKey.parse(text) for text in chosen["exits"]]
-    model = trained_model(run, keys, scratch)
-    if model is None:
-        return None
-    cut, exits = model
-    thresholds = {ExitKey.parse(text).position: value for text, value in chosen["exits"].items()}
-    programs, methods = _lowered(cut, exits, swap["temperatures"], thresholds, scratch / f"{run.name}.{number}.{row}")
-    data = dataset("cifar10", scratch)
-    test = data.test.open(FrozenChoices.of({"run": run.settings(), "half": number, "row": row}))
+    programs, methods, test = served.programs, served.methods, served.test
     images = [x.numpy() for x, _ in test.batches(1)]
     other = ~halves(test) if number == 0 else halves(test)
     engine = ExecuTorchEngine(threads=1)
@@ -89,7 +80,99 @@ def serve(run: Run, number: int, scratch: Path, row: str = "within_lean") -> Ser
         )
         left = np.array([result.left_at for result in results])
         early_us, dense_us = _mean_us(early, dense, images, left, other)
-    return Served(chosen["cut"], 1 - early_us / dense_us, differing, len(images))
+    return Served(served.macs_cut, 1 - early_us / dense_us, differing, len(images))
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A configuration that a run chose, lowered: with the threshold of each exit's method, and the test images."""
+
+    programs: Widths
+    methods: dict[str, float]
+    macs_cut: float
+    test: Split
+
+
+def _served_row(run: Run, number: int, scratch: Path, row: str) -> _Row | None:
+    found = run.result()
+    assert found is not None
+    swap = found["swaps"][number]
+    chosen = swap[row]
+    if chosen is None:
+        return None
+    keys = [ExitKey.parse(text) for text in chosen["exits"]]
+    model = trained_model(run, keys, scratch)
+    if model is None:
+        return None
+    cut, exits = model
+    thresholds = {ExitKey.parse(text).position: value for text, value in chosen["exits"].items()}
+    programs, methods = _lowered(cut, exits, swap["temperatures"], thresholds, scratch / f"{run.name}.{number}.{row}")
+    test = dataset("cifar10", scratch).test
+    opened = test.open(FrozenChoices.of({"run": run.settings(), "half": number, "row": row}))
+    return _Row(programs, methods, chosen["cut"], opened)
+
+
+@dataclass(frozen=True)
+class Streamed:
+    """What a stream's mechanism does to frames of the half that it was not chosen on.
+
+    Args:
+        stopped: share of the frames that repeat the answer of their scene's first.
+        macs_cut: share of the multiply-accumulates saved against the same frames without a stream.
+        drop: points of accuracy lost against that.
+    """
+
+    stopped: float
+    macs_cut: float
+    drop: float
+
+
+def stream(run: Run, scratch: Path, *, pictures: int = 400) -> dict[str, Streamed] | None:
+    """By mechanism, what it gives on frames made from test images: 20 of each, noise 4 of 255, moved by up to a pixel.
+
+    Thresholds are the cheapest that lose at most a point on frames of the half that the configuration was chosen on.
+
+    Args:
+        run: that has ended; its lean configuration of the first half is served.
+        scratch: where the run was made; None comes back where its weights are there no more.
+        pictures: of each half.
+    """
+    served = _served_row(run, 0, scratch, "within_lean")
+    if served is None:
+        return None
+    programs = _with_input(served.programs, served.test.input)
+    choosing, reporting = halves(served.test), ~halves(served.test)
+    with Session(programs, ExecuTorchEngine(threads=1), configuration="early") as session:
+
+        def recorded(part: NDArray[np.bool_]) -> StreamRecords:
+            # Splits lie in an order that mixes the classes.
+            rows = np.flatnonzero(part)[:pictures]
+            frames, shown = frames_of(np.asarray(served.test.pixels[rows]), FramePlan(seed=run.seed))
+            return record_stream(session, frames, scenes=shown, truth=np.asarray(served.test.labels)[rows][shown])
+
+        chosen, other = choose(recorded(choosing), max_drop_points=1.0), recorded(reporting)
+    plain, found = replay(other, None), {}
+    for mechanism in ("difference", "patience"):
+        good = [
+            one for one in chosen.candidates
+            if one.settings.mechanism == mechanism and one.accuracy >= chosen.accuracy_without - 0.01
+        ]  # fmt: skip
+        best = min(good, key=lambda one: one.mean_macs)
+        after = replay(other, best.settings)
+        found[mechanism] = Streamed(
+            float(after.stopped.mean()),
+            1 - after.mean_macs / plain.mean_macs,
+            100 * (plain.accuracy - after.accuracy),
+        )
+    return found
+
+
+def _with_input(programs: Widths, spec: InputSpec) -> Widths:
+    """The same source where pictures become inputs as the network takes them."""
+    manifest = programs.manifest
+    entry = manifest.model.input.model_copy(update={"scale": spec.scale, "bias": spec.bias})
+    model = manifest.model.model_copy(update={"input": entry})
+    return Widths(manifest.model_copy(update={"model": model}), programs.folder)
 
 
 def _lowered(
