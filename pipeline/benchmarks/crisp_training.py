@@ -62,8 +62,7 @@ TRAINING: dict[str, Any] = {
     "device": "auto",
     "augmentation": {"flip": True, "crop_padding": 4},
     "epochs": 20,
-    "learning_rate": 0.05,
-    "warmup_epochs": 1,
+    "learning_rate": 0.02,
 }
 TEACHER: dict[str, Any] = {"weight": 0.9, "temperature": 4.0, "remember": True}
 VIEWS = 8

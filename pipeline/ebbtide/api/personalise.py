@@ -21,12 +21,14 @@ NAMED = 4
 """A bundle for at most so many classes is named after them."""
 QUICK = (
     "sparsity.schedule.steps=1",
-    "sparsity.tuning.epochs=8",
+    "sparsity.schedule.batches=10",
+    "sparsity.tuning.epochs=2",
     "sparsity.tuning.warmup_epochs=0",
     "sparsity.reference=universal",
 )
 """A first bundle: one removal, little learning, and the whole model is not fine-tuned to compare with."""
-QUICK_TARGETS = {"channels": "{macs: 0.1}", "hybrid": "{weights: 0.25}"}
+QUICK_TARGETS = {"channels": "{macs: 0.5}", "hybrid": "{weights: 0.4}"}
+"""What two passes can mend: ResNet-20 x2 keeps its accuracy at half its work, and has lost a quarter of it at a tenth."""
 
 
 @dataclass(frozen=True)

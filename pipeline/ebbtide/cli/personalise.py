@@ -50,7 +50,7 @@ def personalise(
     ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A first bundle soon: one removal to a target (0.1 of the MACs), few passes."),
+        typer.Option("--quick", help="A first bundle soon: one removal to a target (half the MACs), few passes."),
     ] = False,
     name: Annotated[
         str | None, typer.Option("--name", help="Of the bundle. [default: the recipe's, with the classes]")

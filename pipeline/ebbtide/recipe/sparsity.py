@@ -103,7 +103,7 @@ class FineTuningSection(LearningSection):
         examples=[128], default=64, description="Samples per step; null: that of `training`"
     )
     learning_rate: float | None = Field(
-        default=0.05, gt=0.0, le=100.0, description="Highest learning rate; null: that of `training`"
+        default=0.02, gt=0.0, le=100.0, description="Highest learning rate; null: that of `training`"
     )
     views: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
         examples=[8],
