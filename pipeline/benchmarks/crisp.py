@@ -165,62 +165,52 @@ def speedups(wanted: set[str], scratch: Path) -> None:
             )  # fmt: skip
 
 
-BUNDLES = ("personalise_first_s", "personalise_best_s", "bytes_ratio_10", "outside_auroc")
+BUNDLES: dict[str, tuple[str, str]] = {
+    "personalise_first_s": ("s", "< 60"),
+    "personalise_best_s": ("s", "< 300"),
+    "bytes_ratio_10": ("x", ">= 8"),
+    "outside_auroc": ("", ">= 0.85"),
+}
 
 
 def one_user(wanted: set[str], scratch: Path) -> None:
     """What `ebb personalise` takes and gives, for each class set, from a universal model that is built."""
-    best = smallest_within()
+    best = smallest_within() or CHANNELS[0]
     key = [code_digest(("ebbtide",)), best]
     ids = [name for name in BUNDLES if (not wanted or name in wanted) and not FILE.has(name, key)]
-    if not ids:
+    if not ids or not data_are_here():
         return
-    if not data_are_here():
-        return
-    from crisp_bundles import BEST, personal_bundle, universal_bundle
+    from crisp_bundles import one_user as built
+    from crisp_bundles import universal_bundle
 
     universal = universal_bundle(scratch)
-    share = Run(10, 0, best or "channels-10").kept
-    found: dict[str, list[float]] = {name: [] for name in BUNDLES}
-    kept, drops, sizes = [], [], []
-    for seed in SEEDS:
-        classes = class_set(10, seed, scratch).class_indices
-        first = personal_bundle(scratch, classes, f"first_{seed}", ["--quick"])
-        automatic = personal_bundle(scratch, classes, f"best_{seed}", BEST)
-        smallest = personal_bundle(scratch, classes, f"smallest_{seed}", [*BEST, "--macs", str(share)])
-        found["personalise_first_s"].append(first.seconds)
-        found["personalise_best_s"].append(automatic.seconds)
-        found["bytes_ratio_10"].append(universal.size_bytes / smallest.size_bytes)
-        found["outside_auroc"].append(automatic.outside("test")["auroc"])
-        kept.append(automatic.configuration["mean_macs"] / universal.configuration["mean_macs"])
-        drops.append(100 * automatic.configuration["test"]["accuracy"])
-        sizes.append(smallest.size_bytes)
+    share = Run(10, 0, best).kept
+    users = [built(universal, class_set(10, seed, scratch).class_indices, seed, share, scratch) for seed in SEEDS]
     machine = "10 classes, two cores, from the built universal model to a verified bundle"
-    told_kept = ", ".join(f"{100 * share:.0f} %" for share in kept)
-    told_right = ", ".join(f"{right:.1f} %" for right in drops)
-    facts: dict[str, dict[str, Any]] = {
-        "personalise_first_s": {"unit": "s", "goal": "< 60", "about": f"{machine}: --quick, a tenth of the MACs"},
-        "personalise_best_s": {
-            "unit": "s", "goal": "< 300",
-            "about": f"{machine}: found by itself, at most 1 point below the universal model with 95 % confidence; it "
-            f"came to {told_kept} of the MACs, {told_right} right on test",
-        },
-        "bytes_ratio_10": {
-            "unit": "x", "goal": ">= 8",
-            "about": f"10 classes, bytes of the universal bundle over those of the bundle of {100 * share:g} % of the "
-            f"MACs ({', '.join(f'{size:,}' for size in sizes)})",
-        },
-        "outside_auroc": {
-            "unit": "", "goal": ">= 0.85",
-            "about": "10 of 100 classes, test: energy of the model that personalise_best_s is of, class set against "
-            "images of the other 90 classes",
-        },
-    }  # fmt: skip
+    kept = ", ".join(f"{100 * one.kept:.0f} %" for one in users)
+    right = ", ".join(f"{100 * one.right:.1f} %" for one in users)
+    sizes = ", ".join(f"{one.size_bytes:,}" for one in users)
+    about = {
+        "personalise_first_s": f"{machine}: --quick, half the MACs",
+        "personalise_best_s": f"{machine}: found by itself, at most 1 point below the universal model with 95 % "
+        f"confidence; it came to {kept} of the MACs, {right} right on test",
+        "bytes_ratio_10": f"10 classes, bytes of the universal bundle over those of the bundle of {100 * share:g} % of "
+        f"the MACs ({universal.size_bytes:,} over {sizes})",
+        "outside_auroc": "10 of 100 classes, test: energy of the model that personalise_best_s is of, class set "
+        "against images of the other 90 classes",
+    }
+    values = {
+        "personalise_first_s": [one.first_s for one in users],
+        "personalise_best_s": [one.best_s for one in users],
+        "bytes_ratio_10": [universal.size_bytes / one.size_bytes for one in users],
+        "outside_auroc": [one.auroc for one in users],
+    }
     for name in ids:
-        values, digits = found[name], 4 if name == "outside_auroc" else 2
+        unit, goal = BUNDLES[name]
+        digits = 3 if name == "outside_auroc" else 1
         note(
-            name, round(statistics.mean(values), digits), key=key, seeds=SEEDS,
-            spread=(round(min(values), digits), round(max(values), digits)), **facts[name],
+            name, round(statistics.mean(values[name]), digits), unit=unit, goal=goal, key=key, seeds=SEEDS,
+            spread=(round(min(values[name]), digits), round(max(values[name]), digits)), about=about[name],
         )  # fmt: skip
 
 

@@ -67,6 +67,42 @@ def personal_bundle(scratch: Path, classes: Sequence[int], name: str, more: Sequ
     return _built(scratch, name, ["personalise", source, "--classes", listed, "--set", "outside=energy", *more])
 
 
+@dataclass(frozen=True)
+class User:
+    """What one user got.
+
+    Args:
+        first_s: wall clock of a first bundle.
+        best_s: of the one whose budget is found.
+        kept: share of the multiply-accumulates of that.
+        right: its accuracy on test.
+        auroc: how well it tells images of other classes, on test.
+        size_bytes: of the bundle at a given share.
+    """
+
+    first_s: float
+    best_s: float
+    kept: float
+    right: float
+    auroc: float
+    size_bytes: int
+
+
+def one_user(universal: Bundle, classes: Sequence[int], seed: int, share: float, scratch: Path) -> User:
+    """Three bundles for a class set: a first one, the one whose budget is found, and one at a share of the MACs."""
+    first = personal_bundle(scratch, classes, f"first_{seed}", ["--quick"])
+    best = personal_bundle(scratch, classes, f"best_{seed}", BEST)
+    given = personal_bundle(scratch, classes, f"given_{seed}", [*BEST, "--macs", str(share)])
+    return User(
+        first.seconds,
+        best.seconds,
+        best.configuration["mean_macs"] / universal.configuration["mean_macs"],
+        best.configuration["test"]["accuracy"],
+        best.outside("test")["auroc"],
+        given.size_bytes,
+    )
+
+
 def _built(scratch: Path, name: str, arguments: Sequence[object]) -> Bundle:
     place = scratch / "bundles"
     done = run([*EBB, *arguments, "--output", place / name, "--json"], home=place / "home")
