@@ -29,13 +29,14 @@ FILE = FigureFile("crisp")
 SEEDS = (0, 1, 2)
 SCORES = ("random", "magnitude", "every")
 MINIMAL_METHODS = (
-    "universal", "dense", "hybrid-85", "channels-10", "channels-6",
+    "universal", "dense", "hybrid-85", "channels-25", "channels-10", "channels-6",
+    "dense-others", "channels-25-others", "channels-10-others", "channels-6-others",
     *(f"hybrid-85-{word}" for word in (*SCORES, "blocks")),
     *(f"channels-10-{word}" for word in (*SCORES, "uniform")),
     "small-10",
 )  # fmt: skip
 FURTHER_METHODS = (
-    "channels-25", "channels-3", "hybrid-50", "hybrid-70", "hybrid-80", "hybrid-90", "hybrid-95", "hybrid-85-b16",
+    "channels-3", "channels-3-others", "hybrid-50", "hybrid-70", "hybrid-80", "hybrid-90", "hybrid-95", "hybrid-85-b16",
     "hybrid-85-of4", "hybrid-85-sum", "hybrid-85-released", "channels-10-labels", "dense-labels",
 )  # fmt: skip
 SIZES = (2, 5, 20)
@@ -45,7 +46,8 @@ FURTHER = [
     *(f"10_{seed}_{method}" for seed in SEEDS for method in FURTHER_METHODS),
     *(f"{size}_{seed}_{method}" for size in SIZES for seed in SEEDS for method in OF_SIZES),
 ]
-CHANNELS = ("channels-25", "channels-10", "channels-6", "channels-3")
+# Largest first.
+CHANNELS = tuple(f"channels-{share}{how}" for share in (25, 10, 6, 3) for how in ("", "-others"))
 WITHIN_POINTS = 1.0
 
 
@@ -106,13 +108,20 @@ def paired(figure: str, one: str, other: str, *, about: str, goal: str | None = 
     )  # fmt: skip
 
 
+def rival(method: str) -> str:
+    """The dense model that learned from the same images."""
+    return "dense-others" if method.endswith("-others") else "dense"
+
+
 def comparisons() -> None:
     """Losses against the dense rival, and ours against each control."""
     paired("hybrid_85_drop", "dense", "hybrid-85", about="dense fine-tuned over blocks and 2:4 at 85 %", goal="<= 2")
     for method in CHANNELS:
-        paired(f"{identifier(method)}_drop", "dense", method, about=f"dense fine-tuned over {told(method)}")
+        other = rival(method)
+        paired(f"{identifier(method)}_drop", other, method, about=f"{told(other)} over {told(method)}")
     for base in ("hybrid-85", "channels-10"):
-        words = (*SCORES, *(("blocks", "released", "sum") if base.startswith("hybrid") else ("uniform", "labels")))
+        own = ("blocks", "released", "sum") if base.startswith("hybrid") else ("uniform", "labels")
+        words = (*SCORES, *own)
         for word in words:
             other = f"{base}-{word}"
             goal = "> 0" if word in ("magnitude", "every") else None
@@ -124,13 +133,17 @@ def comparisons() -> None:
         "channels_10_over_small", "channels-10", "small-10", about="channels at 10 % over a net trained from nothing"
     )
     paired("dense_over_universal", "dense", "universal", about="dense fine-tuned over the universal model, restricted")
+    for method in ("dense", "channels-10", "channels-6"):
+        paired(
+            f"others_{identifier(method)}", f"{method}-others", method, about=f"images of others beside: {told(method)}"
+        )
 
 
 def smallest_within() -> str | None:
     """The smallest of the channel methods whose mean loss is within a point; None where none has runs."""
     within = None
     for method in CHANNELS:
-        seeds, each, _ = differences(10, "dense", method)
+        seeds, each, _ = differences(10, rival(method), method)
         if seeds and 100 * float(each.mean()) <= WITHIN_POINTS:
             within = method
     return within
@@ -155,7 +168,7 @@ def speedups(wanted: set[str], scratch: Path) -> None:
         ratios = [speedup(result, scratch / f"10_{seed}_{method}") for seed, result in found[method].items()]
         what = f"10 classes, latency of the universal model over that of {told(method)}"
         for name in names:
-            drop = 100 * float(differences(10, "dense", method)[1].mean()) if best == method else 0.0
+            drop = 100 * float(differences(10, rival(method), method)[1].mean()) if best == method else 0.0
             more = f", {drop:.2f} points below dense fine-tuned" if name == "speedup_10" else ""
             note(
                 name, round(statistics.mean(ratios), 2), unit="x", key=key, seeds=[*found[method]],

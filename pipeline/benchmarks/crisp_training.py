@@ -15,7 +15,7 @@ Methods, numbers are percent:
 
 Words after the number change one thing, the controls: ``random``, ``magnitude`` and ``every`` (gradients of images of
 all classes) the score, ``uniform`` and ``sum`` the allocation, ``blocks`` and ``released`` the pattern, ``b16`` and
-``of4`` (1:4) its sizes, ``once`` and ``long`` the schedule, ``labels`` what is learned from.
+``of4`` (1:4) its sizes, ``once`` and ``long`` the schedule, ``labels`` and ``others`` what is learned from.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ from numpy.typing import NDArray
 from reds_starts import NETWORKS, Printed, adapter, alone_with, dataset
 from runs import circumstances, stored_result
 
-from ebbtide.data import Dataset, FrozenChoices, Split, load_prepared, prepare
+from ebbtide.data import Augmentation, Dataset, FrozenChoices, Split, load_prepared, prepare
 from ebbtide.model import Graph, coupling_groups, narrow, predict, restrict_head
-from ebbtide.model.loss import Distillation
+from ebbtide.model.loss import Distillation, Transfer
 from ebbtide.pruning import remove_channels
 from ebbtide.recipe import ClassDraw
 from ebbtide.recipe.sources import DataSection
@@ -69,6 +69,7 @@ VIEWS = 8
 STEPS: dict[str, Any] = {"steps": 4, "epochs_between": 4}
 LONGER = 40
 OUTSIDE = 9_000
+OTHERS = {"per_batch": 64, "samples": 20_000}
 _METHOD = re.compile(r"(universal|dense|(channels|hybrid|small)-(\d+(?:\.\d+)?))((?:-[a-z0-9]+)*)")
 WORDS = {
     "random": "random order",
@@ -83,6 +84,7 @@ WORDS = {
     "once": "all at once",
     "labels": "learned from labels alone",
     "long": "40 passes more",
+    "others": "images of other classes beside, answered by the teacher",
 }
 
 
@@ -189,6 +191,7 @@ class Run:
             "schedule": self.schedule().to_json() if trained else None,
             "training": self.training() if trained else None,
             "teacher": None if "labels" in self.words or not trained else TEACHER,
+            **({"others": OTHERS} if "others" in self.words else {}),
         }
 
     def result(self) -> dict[str, Any] | None:
@@ -228,7 +231,7 @@ def class_set(classes: int, seed: int, scratch: Path) -> Dataset:
             unfinished.mkdir()
             prepare(
                 section, classes=ClassDraw(count=classes, seed=seed), seed=0, input_defaults=NETWORK.input,
-                outside_samples=OUTSIDE, folder=unfinished,
+                outside_samples=OUTSIDE, transfer_samples=OTHERS["samples"], folder=unfinished,
             )  # fmt: skip
             unfinished.rename(folder)
     return load_prepared(folder, opening_log=scratch / f"classes_{classes}_{seed}_openings.jsonl")
@@ -292,7 +295,12 @@ def made(run: Run, start: Start, scratch: Path) -> Personalised:
     data, pattern, schedule = start.data, run.pattern(), run.schedule()
     if "every" in run.words:
         pattern = cast(Pattern, EveryClass(pattern, of_every_class(run, start, scratch), start.restricted))
-    teacher = None if "labels" in run.words else Distillation(start.restricted, **TEACHER)
+    transfer = None
+    if "others" in run.words:
+        assert data.transfer is not None
+        changes = Augmentation.from_section(settings.augmentation, seed=run.seed + 1)
+        transfer = Transfer(data.transfer, OTHERS["per_batch"], changes, run.seed, VIEWS)
+    teacher = None if "labels" in run.words else Distillation(start.restricted, **TEACHER, transfer=transfer)
     graph = start.restricted
     if run.kind == "small":
         whole = restrict_head(NETWORK.untrained(run.seed), data.class_indices)

@@ -28,7 +28,7 @@ QUICK = (
 )
 """A first bundle: one removal, little learning, and the whole model is not fine-tuned to compare with."""
 QUICK_TARGETS = {"channels": "{macs: 0.5}", "hybrid": "{weights: 0.4}"}
-"""What two passes can mend: ResNet-20 x2 keeps its accuracy at half its work, and has lost a quarter of it at a tenth."""
+"""What two passes can mend: ResNet-20 x2 keeps its accuracy at half its work, and loses a quarter of it at a tenth."""
 
 
 @dataclass(frozen=True)

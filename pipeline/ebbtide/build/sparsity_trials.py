@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ebbtide.model import Graph
-    from ebbtide.model.loss import Distillation
+    from ebbtide.model.loss import Distillation, Transfer
     from ebbtide.recipe import SparsitySection, TrainingSection
     from ebbtide.sparsity.outcome import Personalised
     from ebbtide.sparsity.protocol import Pattern
@@ -119,6 +119,7 @@ class Workshop:
             "schedule": section.schedule.model_dump(mode="json"),
             "views": section.tuning.views,
             "distillation": section.distillation.model_dump(mode="json"),
+            "transfer": (self.universal.facts["transfer"] or {"digest": None})["digest"],
         }
 
     @property
@@ -164,7 +165,18 @@ class Workshop:
             return None
         changes = self._settings.augmentation
         again = self.section.tuning.views is not None or not any(changes.model_dump().values())
-        return Distillation(teacher(), told.weight, told.temperature, remember=again)
+        return Distillation(teacher(), told.weight, told.temperature, remember=again, transfer=self._transfer())
+
+    def _transfer(self) -> Transfer | None:
+        """Samples of the other classes beside each batch; None where none are asked for, or there are none."""
+        from ebbtide.data import Augmentation
+        from ebbtide.model.loss import Transfer
+
+        samples, told, settings = self.universal.dataset.transfer, self.section.distillation, self._settings
+        if samples is None or not told.others:
+            return None
+        changes = Augmentation.from_section(settings.augmentation, seed=settings.seed + 1)
+        return Transfer(samples, told.others, changes, settings.seed, self.section.tuning.views)
 
     def tuned_graph(self, tuned: Made) -> Graph:
         """The whole model that `tune_whole` left."""

@@ -15,6 +15,7 @@ from ebbtide.steps import write_bytes, write_json
 if TYPE_CHECKING:
     from ebbtide.data import Dataset
     from ebbtide.model import Graph
+    from ebbtide.recipe import Recipe
 
 VISION = ("timm", "torchvision")
 
@@ -105,6 +106,12 @@ def make_universal(project: Project) -> Universal:
     return Universal(project, data, facts, weights, project.store.digest(weights), model)
 
 
+def transfer_samples(recipe: Recipe) -> int:
+    """How many samples of the other classes a teacher may be asked about."""
+    told = None if recipe.sparsity is None else recipe.sparsity.distillation
+    return told.others_samples if told is not None and told.others and told.teacher != "none" else 0
+
+
 def prepare_data(project: Project) -> Path:
     """The folder of the prepared data set."""
     from ebbtide.data.sources import fingerprint
@@ -114,6 +121,7 @@ def prepare_data(project: Project) -> Path:
         **project.inputs(
             "data", "classes", "head", "outside.samples", "seed", "model.timm", "model.torchvision", "model.arguments"
         ),
+        "transfer": transfer_samples(recipe),
         "content": fingerprint(recipe.data, allow_code=project.allow_code),
     }
 
@@ -129,6 +137,7 @@ def prepare_data(project: Project) -> Path:
             input_defaults=input_defaults(recipe.model),
             full_head=recipe.head == "full",
             outside_samples=None if recipe.outside is None else recipe.outside.samples,
+            transfer_samples=transfer_samples(recipe),
             folder=folder,
             progress=project.progress,
         )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ebbtide.data.input import InputSpec
-from ebbtide.data.others import SELECT, TEST
+from ebbtide.data.others import SELECT, TEST, TRANSFER
 from ebbtide.data.prepare import DATASET_FILE, FORMAT, labels_file, pixels_file
 from ebbtide.data.seal import SealedSplit
 from ebbtide.data.split import Split
@@ -35,7 +35,8 @@ class Dataset:
         test: closed until the final report.
         outside_select, outside_test: samples of the classes beside the class set, labels counting in
             `universal_classes`; None where they were not asked for or there are none. The second is sealed like test.
-        digest: SHA-256 over classes, input, ids, labels and pixels; what lies outside has no part in it.
+        transfer: train samples of those classes, likewise, for a teacher to answer; None where none were asked for.
+        digest: SHA-256 over classes, input, ids, labels and pixels; samples of other classes have no part in it.
         provenance: source, seed, fractions, digests of ids and pixels of each split, duplicates, notes.
     """
 
@@ -49,6 +50,7 @@ class Dataset:
     test: SealedSplit
     outside_select: Split | None
     outside_test: SealedSplit | None
+    transfer: Split | None
     digest: str
     provenance: dict[str, Any]
 
@@ -68,7 +70,8 @@ def load_prepared(folder: Path, *, opening_log: Path | None = None) -> Dataset:
         if content["format"] != FORMAT:
             raise _damaged(folder, f"format {content['format']}")
         spec = InputSpec.from_json(content["input"])
-        facts = {**content["splits"], **(content["outside"] or {"splits": {}})["splits"]}
+        beside = [content[name]["splits"] for name in ("outside", "transfer") if content[name] is not None]
+        facts = {split: own for splits in (content["splits"], *beside) for split, own in splits.items()}
         ids = {split: tuple(own["ids"]) for split, own in facts.items()}
         _check_disjoint(ids, folder)
 
@@ -88,6 +91,7 @@ def load_prepared(folder: Path, *, opening_log: Path | None = None) -> Dataset:
             test=SealedSplit(ids["test"], lambda: unseal("test"), log=opening_log),
             outside_select=_open(folder, SELECT, ids[SELECT], spec, facts[SELECT]) if SELECT in facts else None,
             outside_test=SealedSplit(ids[TEST], lambda: unseal(TEST), log=opening_log) if TEST in facts else None,
+            transfer=_open(folder, TRANSFER, ids[TRANSFER], spec, facts[TRANSFER]) if TRANSFER in facts else None,
             digest=str(content["digest"]),
             provenance=content["provenance"],
         )

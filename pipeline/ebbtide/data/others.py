@@ -1,4 +1,4 @@
-"""Samples of the classes that are not in the class set: what outside detection is chosen and measured on."""
+"""Samples of the other classes: what outside detection is chosen and measured on, and what a teacher answers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from ebbtide.data.partition import divide_class, hash_order
 from ebbtide.data.source import SPLITS, Source
 
 SELECT, TEST = "outside-select", "outside-test"
-"""Names of the two splits, and of their files."""
+"""Names of the two splits of outside detection, and of their files."""
+TRANSFER = "transfer"
+"""Of samples that the universal model's own train split holds: nothing is chosen or measured on them."""
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Others:
     """Candidates from the other classes.
 
     Attributes:
-        members: for `SELECT` and `TEST` positions, int64, in an order that mixes the classes.
+        members: for `SELECT`, `TEST` and `TRANSFER` positions, int64, in an order that mixes the classes.
         left_out: names of classes with too few samples to be divided.
     """
 
@@ -31,11 +33,12 @@ class Others:
 
 
 def choose_others(
-    source: Source, inside: Sequence[int], *, fractions: Mapping[str, float], seed: int, most: int
+    source: Source, inside: Sequence[int], *, fractions: Mapping[str, float], seed: int, most: int, transfer: int = 0
 ) -> Others:
-    """Divide the samples of all other classes as a build of all classes divides them; keep those of select and test.
+    """Divide the samples of all other classes as a build of all classes divides them.
 
-    So whatever a universal model learnt from in a build of the same data, seed and shares (train) is not among them.
+    So whatever a universal model learnt from in a build of the same data, seed and shares (train) is not among those of
+    select and test; of that, some are kept for a teacher to answer.
     They are divided by their ids alone, as if no two had the same content, so that nothing need be read that is not
     kept; `without_copies` removes copies afterwards.
 
@@ -44,7 +47,8 @@ def choose_others(
         inside: indices of the class set.
         fractions: of train, select and test.
         seed: of the division.
-        most: at most so many samples in each of the two splits, spread evenly over the classes.
+        most: at most so many samples of select and of test each, spread evenly over the classes.
+        transfer: likewise of train.
     """
     given, labels = source.given, source.labels
     rank = {position: index for index, position in enumerate(hash_order(source.ids, seed))}
@@ -53,7 +57,7 @@ def choose_others(
     by_class: dict[int, dict[str, list[int]]] = defaultdict(lambda: {split: [] for split in SPLITS})
     for position in sorted(np.flatnonzero(~np.isin(labels, list(inside))).tolist(), key=rank.__getitem__):
         by_class[int(labels[position])]["train" if given is None else given[position]].append(position)
-    chosen: dict[str, list[list[int]]] = {"select": [], "test": []}
+    chosen: dict[str, list[list[int]]] = {"select": [], "test": [], "train": []}
     left_out = []
     for label in sorted(set(range(len(source.classes))) - set(inside)):
         official, name = by_class[label], source.classes[label]
@@ -65,8 +69,8 @@ def choose_others(
             parts.append(found[split])
     return Others(
         members={
-            name: np.array(sorted(_evenly(chosen[split], most), key=rank.__getitem__), np.int64)
-            for name, split in ((SELECT, "select"), (TEST, "test"))
+            name: np.array(sorted(_evenly(chosen[split], count), key=rank.__getitem__), np.int64)
+            for name, split, count in ((SELECT, "select", most), (TEST, "test", most), (TRANSFER, "train", transfer))
         },
         left_out=tuple(left_out),
     )
@@ -83,7 +87,7 @@ def without_copies(
 ) -> tuple[dict[str, NDArray[np.int64]], int]:
     """The members whose content stands nowhere else: not among the class set's samples, and once among these.
 
-    A content that both splits hold stays in test.
+    A content that several splits hold stays in test, or else in select.
 
     Args:
         others: positions by split.
@@ -94,7 +98,7 @@ def without_copies(
         The members that stay, and how many were removed.
     """
     seen, kept = set(inside), {}
-    for name in (TEST, SELECT):
+    for name in (TEST, SELECT, TRANSFER):
         staying = []
         for position in others[name].tolist():
             if contents[position] not in seen:
@@ -104,10 +108,10 @@ def without_copies(
     return kept, sum(map(len, others.values())) - sum(map(len, kept.values()))
 
 
-def digest_of_splits(splits: Mapping[str, Mapping[str, object]]) -> str:
-    """SHA-256 over ids, labels and pixels of both splits, in their order."""
+def digest_of_splits(splits: Mapping[str, Mapping[str, object]], names: Sequence[str] = (SELECT, TEST)) -> str:
+    """SHA-256 over ids, labels and pixels of splits, in this order."""
     digest = hashlib.sha256()
-    for name in (SELECT, TEST):
+    for name in names:
         facts = splits.get(name)
         told = "" if facts is None else f"{facts['ids_sha256']}{facts['pixels_sha256']}{facts['labels_sha256']}"
         digest.update(f"{name}\n{told}\n".encode())

@@ -3,7 +3,7 @@
 dataset.json                              classes, input, ids, digests, provenance
 train.pixels.npy  train.labels.npy        select likewise
 sealed/test.pixels.npy  test.labels.npy   not mapped before the test split is opened
-outside-select, sealed/outside-test       likewise, of the other classes, where they were asked for
+outside-select, sealed/outside-test       likewise, of the other classes, where they were asked for; transfer, too
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ebbtide.data.array_file import array_file
 from ebbtide.data.classes import choose_classes
 from ebbtide.data.halves import HALVES_NOTE, TEST_HALVES, test_halves
 from ebbtide.data.input import InputDefaults, InputSpec, resolve_input
-from ebbtide.data.others import Others, choose_others, digest_of_splits, without_copies
+from ebbtide.data.others import SELECT, TEST, TRANSFER, Others, choose_others, digest_of_splits, without_copies
 from ebbtide.data.partition import Partition, digest_ids, divide
 from ebbtide.data.preprocess import check_channels, fit_pixels
 from ebbtide.data.source import SPLITS, Source
@@ -54,6 +54,7 @@ def prepare(
     input_defaults: InputDefaults | None = None,
     full_head: bool = False,
     outside_samples: int | None = None,
+    transfer_samples: int = 0,
     folder: Path,
     progress: Progress = silent,
 ) -> None:
@@ -72,6 +73,7 @@ def prepare(
             the class set are kept.
         outside_samples: also keep at most so many samples of the other classes for each of select and test; None
             keeps none.
+        transfer_samples: also keep at most so many train samples of the other classes, for a teacher to answer.
         folder: exists and is empty; making it appear at once when all is written is the step store's work.
         progress: told of each sample and of everything chosen without being asked for.
 
@@ -106,11 +108,20 @@ def prepare(
     splits = _write_splits(folder, staged, partition.members, ids, labels, progress=progress)
     staged.unlink()
     notes = [*source.notes, *notes, *_duplicate_notes(partition)]
-    outside = None
-    if outside_samples is not None:
-        others = choose_others(source, class_indices, fractions=fractions, seed=split_seed, most=outside_samples)
-        outside, told = _write_others(folder, source, others, spec, set(contents), progress=progress)
+    outside, transfer = None, None
+    if outside_samples is not None or transfer_samples:
+        others = choose_others(
+            source,
+            class_indices,
+            fractions=fractions,
+            seed=split_seed,
+            most=outside_samples or 0,
+            transfer=transfer_samples,
+        )
+        found, told = _write_others(folder, source, others, spec, set(contents), progress=progress)
         notes += told
+        transfer = found.pop(TRANSFER, None)
+        outside = None if outside_samples is None else found
     for note in notes:
         progress.say(note)
     if protocol == TEST_HALVES:
@@ -126,7 +137,8 @@ def prepare(
         "notes": notes,
     }
     outputs = tuple(range(len(source.classes))) if full_head else class_indices
-    _write_description(folder, source, outputs, spec, splits, provenance, class_set=names, outside=outside)
+    beside = {"outside": outside, "transfer": None if transfer is None else {TRANSFER: transfer}}
+    _write_description(folder, source, outputs, spec, splits, provenance, class_set=names, beside=beside)
 
 
 def _given(
@@ -148,16 +160,10 @@ def _write_description(
     provenance: Mapping[str, Any],
     *,
     class_set: tuple[str, ...],
-    outside: Mapping[str, Mapping[str, Any]] | None,
+    beside: Mapping[str, Mapping[str, Mapping[str, Any]] | None],
 ) -> None:
     names = [source.classes[i] for i in class_indices]
     told = ("count", "per_class", "ids_sha256", "pixels_sha256")
-    # None: not asked for; without splits: there is nothing outside.
-    kept = None
-    if outside is not None:
-        described = {split: {"ids": facts["ids"], **_stored(facts)} for split, facts in outside.items()}
-        counts = {split: facts["count"] for split, facts in outside.items()}
-        kept = {"splits": described, "counts": counts, "digest": digest_of_splits(outside)}
     content = {
         "format": FORMAT,
         "classes": names,
@@ -167,13 +173,21 @@ def _write_description(
         "input": spec.to_json(),
         "splits": {split: {"ids": facts["ids"], **_stored(facts)} for split, facts in splits.items()},
         "digest": _digest(names, spec, splits),
-        "outside": kept,
+        # None: not asked for; without splits: there are no other classes.
+        **{name: None if found is None else _described(found) for name, found in beside.items()},
         "provenance": {
             **provenance,
             "splits": {split: {key: facts[key] for key in told} for split, facts in splits.items()},
         },
     }
     write_json(folder / DATASET_FILE, content)
+
+
+def _described(splits: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    described = {split: {"ids": facts["ids"], **_stored(facts)} for split, facts in splits.items()}
+    counts = {split: facts["count"] for split, facts in splits.items()}
+    names = [TRANSFER] if TRANSFER in splits else [SELECT, TEST]
+    return {"splits": described, "counts": counts, "digest": digest_of_splits(splits, names)}
 
 
 def _stored(facts: Mapping[str, Any]) -> dict[str, Any]:

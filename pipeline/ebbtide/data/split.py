@@ -64,11 +64,23 @@ class Split:
             np.random.default_rng(shuffle_seed).shuffle(order)
         for number, start in enumerate(range(0, len(self), size)):
             chosen = order[start : start + size]
-            # Reading a mapped file in ascending order touches each page once.
-            values = self._rows(chosen)
-            if augmentation is not None:
-                values = augmentation.apply(values, kind=self.input.kind, stream=(shuffle_seed or 0, number))
-            yield self._tensor(values), self.targets(chosen)
+            yield self.changed(chosen, augmentation, stream=(shuffle_seed or 0, number)), self.targets(chosen)
+
+    def changed(
+        self, indices: NDArray[np.int64], augmentation: Augmentation | None, *, stream: tuple[int, ...]
+    ) -> torch.Tensor:
+        """Model input of the samples at `indices`, changed at random.
+
+        Args:
+            indices: int64 (k,).
+            augmentation: the changes; None for none.
+            stream: numbers that decide them, with the augmentation's seed.
+        """
+        # Reading a mapped file in ascending order touches each page once.
+        values = self._rows(indices)
+        if augmentation is not None:
+            values = augmentation.apply(values, kind=self.input.kind, stream=stream)
+        return self._tensor(values)
 
     def _rows(self, chosen: NDArray[np.int64]) -> NDArray[Any]:
         ranks = np.argsort(chosen)

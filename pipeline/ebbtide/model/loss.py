@@ -6,15 +6,54 @@ import hashlib
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
 from ebbtide.errors import EbbtideError
 from ebbtide.model.graph import Graph
 
+if TYPE_CHECKING:
+    from ebbtide.data import Augmentation, Split
+
 _MOST_REMEMBERED = 1 << 26  # bytes of logits
+
+
+@dataclass(frozen=True, eq=False)
+class Transfer:
+    """Samples beside those that are learned, which a teacher alone answers; their labels are never read.
+
+    Samples of classes that a student does not tell apart still show what its teacher looks at.
+
+    Args:
+        samples: what is drawn from.
+        per_batch: how many come with each batch.
+        augmentation: random changes; None for none.
+        seed: of their order.
+        views: as of `ebbtide.model.training.fit`.
+    """
+
+    samples: Split = field(repr=False)
+    per_batch: int
+    augmentation: Augmentation | None = None
+    seed: int = 0
+    views: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """All that the loss depends on, as JSON values."""
+        ids = hashlib.sha256("\n".join(self.samples.ids).encode()).hexdigest()
+        changes = None if self.augmentation is None else vars(self.augmentation)
+        named = {"per_batch": self.per_batch, "seed": self.seed, "views": self.views}
+        return {**named, "ids_sha256": ids, "augmentation": changes}
+
+    def batch(self, epoch: int, step: int) -> torch.Tensor:
+        """The samples that come with one batch, as the student's input; the same ones for the same numbers."""
+        view = epoch % self.views if self.views else epoch
+        order = np.random.default_rng([self.seed, view]).permutation(len(self.samples))
+        places = (step * self.per_batch + np.arange(self.per_batch)) % len(order)
+        return self.samples.changed(order[places], self.augmentation, stream=(view, step))
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +66,7 @@ class Distillation:
         temperature: of both in that divergence, above 0.
         remember: keep the teacher's logits of every batch, by the batch's content, up to 64 MiB. It pays where the
             same batches come again: where samples are not changed at random, or `fit` repeats its views.
+        transfer: samples beside those that are learned, whose divergence from the teacher counts with `weight`, too.
 
     Raises:
         EbbtideError: ``model.distillation`` for numbers out of range.
@@ -36,6 +76,7 @@ class Distillation:
     weight: float = 0.5
     temperature: float = 2.0
     remember: bool = False
+    transfer: Transfer | None = None
     _memory: dict[bytes, torch.Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +90,8 @@ class Distillation:
 
     def to_json(self) -> dict[str, Any]:
         """All that the loss depends on, as JSON values; the teacher as a SHA-256 of its tensors."""
-        return {"weight": self.weight, "temperature": self.temperature, "teacher": self.teacher.digest()}
+        beside = {} if self.transfer is None else {"transfer": self.transfer.to_json()}
+        return {"weight": self.weight, "temperature": self.temperature, "teacher": self.teacher.digest(), **beside}
 
     def logits(self, x: torch.Tensor) -> torch.Tensor:
         """The teacher's logits (n, classes) of a batch, float32, without gradients.
@@ -68,6 +110,14 @@ class Distillation:
         if self.remember and len(self._memory) * found.nbytes < _MOST_REMEMBERED:
             self._memory[key] = found
         return found
+
+    def beside(self, epoch: int, step: int) -> torch.Tensor | None:
+        """The samples that come with one batch for the teacher to answer; None where there are none."""
+        return None if self.transfer is None or not self.weight else self.transfer.batch(epoch, step)
+
+    def disagreement(self, logits: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+        """The mean divergence of a student's logits (n, classes), float32, from the teacher's of its batch."""
+        return divergence(logits, self.logits(x), self.temperature)
 
     @cached_property
     def _twin(self) -> Graph:
@@ -140,6 +190,15 @@ def blended_loss(
     loss = F.cross_entropy(logits, y, label_smoothing=label_smoothing)
     if goal is None or weight == 0.0:
         return loss
+    return (1.0 - weight) * loss + weight * divergence(logits, goal, temperature)
+
+
+def divergence(logits: torch.Tensor, goal: torch.Tensor, temperature: float) -> torch.Tensor:
+    """T^2 KL(softmax(goal / T) || softmax(logits / T)), the mean over a batch; see `blended_loss`.
+
+    Args:
+        logits, goal: (n, classes), float32.
+        temperature: T, above 0.
+    """
     wanted, found = (F.log_softmax(each / temperature, 1) for each in (goal, logits))
-    divergence = F.kl_div(found, wanted, log_target=True, reduction="batchmean") * temperature**2
-    return (1.0 - weight) * loss + weight * divergence
+    return F.kl_div(found, wanted, log_target=True, reduction="batchmean") * temperature**2

@@ -201,13 +201,25 @@ class Single:
         self._device = self.graph.device
         self._precision = training_precision(self._settings.precision, self._device)
 
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        """Logits of a batch, in the precision that layers compute in; gradients reach the weights."""
+        with computing_in(self._precision, self._device):
+            return self.graph(x)
+
     def accumulate(self, x: torch.Tensor, y: torch.Tensor, *, epoch: int, step: int) -> torch.Tensor:
         """Set the gradients for one batch."""
+        teacher = self._distillation
+        others = None if teacher is None else teacher.beside(epoch, step)
+        # One batch for the student, so that batch norm sees the samples together.
+        seen = x if others is None else batch_on(torch.cat([x, others.to(x.device)]), x.device)
+        logits = self(seen).float()
         with computing_in(self._precision, self._device):
-            logits = self.graph(x).float()
             loss = class_loss(
-                logits, y, label_smoothing=self._settings.label_smoothing, distillation=self._distillation, x=x
+                logits[: len(x)], y, label_smoothing=self._settings.label_smoothing, distillation=teacher, x=x
             )
+            if teacher is not None and others is not None:
+                answered = batch_on(others, x.device)
+                loss = loss + teacher.weight * teacher.disagreement(logits[len(x) :], answered)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 

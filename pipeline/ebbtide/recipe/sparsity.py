@@ -123,6 +123,16 @@ class DistillationSection(Section):
     )
     weight: float = Field(default=0.9, ge=0.0, le=1.0, description="Share of the loss that is the teacher's")
     temperature: float = Field(default=4.0, gt=0.0, le=1000.0, description="Of teacher and student in that share")
+    others: int = Field(
+        default=0,
+        ge=0,
+        le=65_536,
+        description="Train samples of the other classes beside each batch, answered by the teacher alone; they help "
+        "where little is left of a model, and a batch takes as much longer",
+    )
+    others_samples: int = Field(
+        default=20_000, ge=1, description="At most so many of them are kept, spread evenly over the classes"
+    )
 
 
 class SparsitySection(Section):

@@ -15,7 +15,7 @@ from torch.func import functional_call
 
 from ebbtide.model import Graph, Metric, evaluate
 from ebbtide.model.graph import attribute
-from ebbtide.model.loss import Distillation, class_loss
+from ebbtide.model.loss import Distillation
 from ebbtide.model.training import Single, batch_on, computing_in, training_precision
 from ebbtide.sparsity.layout import tensor
 from ebbtide.sparsity.masks import Masks, spread
@@ -116,16 +116,6 @@ class MaskedTrainee(Single):
         with computing_in(self._precision, self._device):
             logits: torch.Tensor = functional_call(self.graph.module, weights, (x,))
         return logits
-
-    def accumulate(self, x: torch.Tensor, y: torch.Tensor, *, epoch: int, step: int) -> torch.Tensor:
-        """Set the gradients of one batch; its mean loss."""
-        logits = self(x).float()
-        with computing_in(self._precision, self._device):
-            loss = class_loss(
-                logits, y, label_smoothing=self._settings.label_smoothing, distillation=self._distillation, x=x
-            )
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
 
     def scores(self, select: Split, metric: Metric) -> tuple[float, dict[str, float]]:
         """The metric of the masked graph."""

@@ -112,6 +112,29 @@ def test_target_is_met_and_the_build_goes_on_with_the_smaller_model(tmp_path: Pa
     assert narrow.model["macs"] <= 0.6 * trial.model["macs"]
 
 
+def test_teacher_answers_other_classes_beside_each_batch_where_the_recipe_asks(tmp_path: Path, cache: Path) -> None:
+    section = {**SMALL, "target": {"macs": 0.3}, "reference": "universal"}
+    asked = {**section, "distillation": {"others": 16, "others_samples": 70}}
+    universal, found = shrunk(tmp_path, cache, sparsity=asked)
+    transfer = universal.dataset.transfer
+    assert transfer is not None
+    assert len(transfer) == 70
+    assert set(transfer.labels.tolist()) == {0, 1, 2, 4, 6, 7, 9}
+    everything = make_universal(project(tmp_path, cache, classes="all"))
+    assert set(transfer.ids) <= set(everything.dataset.train.ids)
+    _, plain = shrunk(tmp_path, cache, sparsity=section)
+    assert found.taken.inputs["transfer"] != plain.taken.inputs["transfer"]
+    assert found.taken.weights.read_bytes() != plain.taken.weights.read_bytes()
+    # A hybrid model's trainee learns by the same loss.
+    _, masked = shrunk(tmp_path, cache, sparsity={**HYBRID, "target": {"weights": 0.4}, "reference": "universal"})
+    _, beside = shrunk(
+        tmp_path,
+        cache,
+        sparsity={**HYBRID, "target": {"weights": 0.4}, "reference": "universal", "distillation": {"others": 16}},
+    )
+    assert beside.taken.weights.read_bytes() != masked.taken.weights.read_bytes()
+
+
 def test_budget_is_looked_for_against_the_model_fine_tuned_whole(tmp_path: Path, cache: Path) -> None:
     section = {**SMALL, "max_drop_points": 40.0, "budgets": [0.2, 0.5, 0.8], "distillation": {"teacher": "tuned"}}
     universal, found = shrunk(tmp_path, cache, sparsity=section)

@@ -76,6 +76,26 @@ def test_others_are_spread_evenly_over_classes_when_there_are_more_than_wanted(t
         assert sorted(split.labels.tolist()) == [1, 1, 3, 3, 4, 4]
 
 
+def test_samples_for_a_teacher_are_what_a_build_of_all_classes_trains_on(tmp_path: Path, source: Any) -> None:
+    whole = made(tmp_path, source, name="all", classes="all")
+    data = made(tmp_path, source, transfer_samples=1000, outside_samples=1000)
+    assert data.transfer is not None
+    assert data.outside_select is not None
+    outside = {f"id{i}" for i in range(100) if NAMES[i % 5] not in {"x", "v"}}
+    assert set(data.transfer.ids) == set(whole.train.ids) & outside
+    assert not set(data.transfer.ids) & {*data.outside_select.ids, *opened(data).ids}
+    for index, name in enumerate(data.transfer.ids):
+        assert np.array_equal(data.transfer.pixels[index], pixels(100)[int(name[2:])])
+    few = made(tmp_path, source, name="few", transfer_samples=6)
+    assert few.transfer is not None
+    assert (few.outside_select, few.outside_test) == (None, None)
+    assert sorted(few.transfer.labels.tolist()) == [1, 1, 3, 3, 4, 4]
+    assert few.digest == data.digest
+    facts = [json.loads((tmp_path / name / "dataset.json").read_bytes())["transfer"] for name in ("out", "few", "all")]
+    assert facts[0]["digest"] != facts[1]["digest"]
+    assert facts[2] is None
+
+
 def test_outside_test_is_sealed_like_test_and_its_opening_logged(tmp_path: Path, source: Any) -> None:
     data = made(tmp_path, source, outside_samples=6)
     assert data.outside_test is not None

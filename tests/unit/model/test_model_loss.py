@@ -11,9 +11,11 @@ from model_samples import learnable as of_shape
 from model_samples import lively
 from torch import nn
 
+from ebbtide.data import Augmentation, InputSpec, Split
 from ebbtide.errors import EbbtideError
 from ebbtide.model import Distillation, capture, class_loss, evaluate, train
-from ebbtide.model.training import computing_in
+from ebbtide.model.loss import Transfer
+from ebbtide.model.training import Single, computing_in
 from ebbtide.recipe import TrainingSection
 
 SHAPE = (3, 8, 8)
@@ -39,6 +41,15 @@ def learnable(count, seed=0):
 
 def settings(**more):
     return TrainingSection(**{"epochs": 3, "batch_size": 16, "learning_rate": 0.02, "device": "cpu", **more})
+
+
+def pictures(count, seed=0):
+    """A split as data sets have it: what comes beside batches is drawn by index and changed at random."""
+    random = np.random.default_rng(seed)
+    values = random.integers(0, 256, (count, 8, 8, 3), dtype=np.uint8)
+    spec = InputSpec("image", SHAPE, "RGB", (1 / 64,) * 3, (-2.0,) * 3, "center", "bilinear-v1")
+    labels = random.integers(3, 9, count)
+    return Split("transfer", tuple(f"p{i}" for i in range(count)), labels, values, spec)
 
 
 def batch(count=6):
@@ -225,3 +236,77 @@ def test_digest_of_a_graph_follows_its_values_names_and_shapes(teacher):
     with torch.no_grad():
         next(iter(twin.module.parameters()))[0, 0, 0, 0] += 1e-3
     assert twin.digest() != teacher.digest()
+
+
+def test_samples_beside_a_batch_depend_on_its_numbers_alone_and_come_again_with_the_views():
+    samples, changes = pictures(20, seed=3), Augmentation(flip=True, seed=1)
+    transfer = Transfer(samples, 8, changes, seed=4, views=2)
+    assert torch.equal(transfer.batch(0, 1), Transfer(samples, 8, changes, seed=4, views=2).batch(0, 1))
+    assert torch.equal(transfer.batch(0, 1), transfer.batch(2, 1))
+    assert not torch.equal(transfer.batch(0, 1), transfer.batch(1, 1))
+    plain = Transfer(samples, 8, seed=4)
+    assert not torch.equal(plain.batch(0, 1), plain.batch(2, 1))
+    # One pass has every sample before any comes again.
+    drawn = torch.cat([plain.batch(0, step) for step in range(5)])
+    counts = [int((drawn == samples.tensor([index])).flatten(1).all(1).sum()) for index in range(20)]
+    assert counts == [2] * 20
+
+
+def test_answers_of_a_teacher_to_other_samples_add_their_divergence(teacher):
+    others, (x, y) = pictures(12, seed=7), batch()
+    transfer = Transfer(others, 5, seed=2)
+    found = {}
+    for name, distillation in (
+        ("with", Distillation(teacher, 0.5, 2.0, transfer=transfer)),
+        ("without", Distillation(teacher, 0.5, 2.0)),
+    ):
+        trainee = Single(untrained(3), settings(precision="float32"), distillation)
+        trainee.begin()
+        trainee.graph.eval()  # so that batch norm does not tell a batch of one size from another
+        found[name] = float(trainee.accumulate(x, y, epoch=1, step=2))
+    student = untrained(3).eval()
+    with torch.no_grad():
+        beside = transfer.batch(1, 2)
+        extra = F.kl_div(
+            F.log_softmax(student(beside) / 2, 1), F.log_softmax(teacher.eval()(beside) / 2, 1),
+            log_target=True, reduction="batchmean",
+        )  # fmt: skip
+    assert found["with"] - found["without"] == pytest.approx(0.5 * 4 * float(extra), rel=1e-4)
+
+
+def test_training_beside_other_samples_goes_on_after_a_kill_as_if_it_had_not_been(teacher, tmp_path):
+    transfer = Transfer(pictures(24, seed=9), 8, Augmentation(flip=True, seed=2), seed=1, views=2)
+    distillation = Distillation(teacher, 0.7, 3.0, transfer=transfer)
+
+    def trained(epochs, checkpoint):
+        graph = untrained(2)
+        train(
+            graph, learnable(40), learnable(20, seed=1), settings=settings(epochs=epochs), metric="accuracy",
+            distillation=distillation, checkpoint=checkpoint,
+        )  # fmt: skip
+        return graph
+
+    class KilledError(Exception):
+        pass
+
+    whole = trained(3, tmp_path / "whole")
+    kept, calls = Transfer.batch, []
+
+    def killing(self, epoch, step):
+        calls.append(epoch)
+        if epoch == 2 and calls.count(2) > 1:
+            raise KilledError
+        return kept(self, epoch, step)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transfer, "batch", killing)
+        with pytest.raises(KilledError):
+            trained(3, tmp_path / "killed")
+    assert trained(3, tmp_path / "killed").digest() == whole.digest()
+    other = untrained(2)
+    train(
+        other, learnable(40), learnable(20, seed=1), settings=settings(epochs=3), metric="accuracy",
+        distillation=replace(distillation, transfer=None),
+    )  # fmt: skip
+    assert other.digest() != whole.digest()
+    assert distillation.to_json() != replace(distillation, transfer=None).to_json()
