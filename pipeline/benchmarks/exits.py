@@ -11,6 +11,7 @@ Ids are figures, or with ``--runs`` the runs to make, such as resnet56_joint_0.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +191,7 @@ def at_run_time(wanted: set[str], scratch: Path) -> None:
             found = [serve(run, number, scratch) for number in range(len(result["swaps"]))]
             served = [one for one in found if one is not None]
             if len(served) < len(found):
-                print(f"left out: {' '.join(names)} (the run's weights are not in {scratch})")
+                left_out(names, scratch)
                 continue
             about = f"{TITLES[network]}, {WORDS[mode]}, exits chosen with their fixed cost"
             cuts_found = {
@@ -215,6 +216,11 @@ def at_run_time(wanted: set[str], scratch: Path) -> None:
             )  # fmt: skip
 
 
+def left_out(names: Iterable[str], scratch: Path) -> None:
+    """Say which figures need what is not there."""
+    print(f"left out: {' '.join(sorted(names))} (the run's weights are not in {scratch})")
+
+
 def streams(wanted: set[str], scratch: Path) -> None:
     """What the mechanisms of streams save on frames made from test images, with seed 0."""
     from exits_runtime import stream
@@ -232,7 +238,7 @@ def streams(wanted: set[str], scratch: Path) -> None:
             continue
         found = stream(run, scratch)
         if found is None:
-            print(f"left out: {' '.join(sorted(names))} (the run's weights are not in {scratch})")
+            left_out(names, scratch)
             continue
         for mechanism, one in found.items():
             about = f"{TITLES[network]} with exits, {mechanism}, frames of 400 images it was not chosen on"
@@ -264,7 +270,7 @@ def mappings(wanted: set[str], scratch: Path) -> None:
             continue
         found = mapped_run(run, scratch)
         if found is None:
-            print(f"left out: {' '.join(sorted(names))} (the run's weights are not in {scratch})")
+            left_out(names, scratch)
             continue
         for profile, row in rows.items():
             _mapped(f"{TITLES[network]} on {profile}", row, found[profile], key)
