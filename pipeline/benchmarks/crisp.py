@@ -12,8 +12,10 @@ left out, and that is said, where the data are not there and nobody has made the
 from __future__ import annotations
 
 import statistics
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from crisp_training import Run, class_set, right_of, told
@@ -22,6 +24,9 @@ from numpy.typing import NDArray
 from runs import comparison_arguments, data_are_here, ended_results, make_runs
 
 from ebbtide.steps import code_digest
+
+if TYPE_CHECKING:
+    from crisp_bundles import User
 
 HERE = Path(__file__).resolve().parent
 COMMAND = "python pipeline/benchmarks/crisp.py"
@@ -187,43 +192,48 @@ BUNDLES: dict[str, tuple[str, str]] = {
 
 
 def one_user(wanted: set[str], scratch: Path) -> None:
-    """What `ebb personalise` takes and gives, for each class set, from a universal model that is built."""
-    best = smallest_within() or CHANNELS[0]
-    key = [code_digest(("ebbtide",)), best]
-    ids = [name for name in BUNDLES if (not wanted or name in wanted) and not FILE.has(name, key)]
-    if not ids or not data_are_here():
-        return
-    from crisp_bundles import one_user as built
-    from crisp_bundles import universal_bundle
+    """What `ebb personalise` takes and gives for each class set, from a universal model that is built."""
+    from crisp_bundles import Builds
 
-    universal = universal_bundle(scratch)
-    share = Run(10, 0, best).kept
-    users = [built(universal, class_set(10, seed, scratch).class_indices, seed, share, scratch) for seed in SEEDS]
+    builds = Builds(scratch, Run(10, 0, smallest_within() or CHANNELS[0]).kept)
+    found: dict[int, User] = {}
+    for seed in SEEDS:
+        user = builds.stored(seed)
+        if user is None and data_are_here() and not (wanted and not wanted & BUNDLES.keys()):
+            user = builds.make(seed, class_set(10, seed, scratch).class_indices)
+        if user is not None:
+            found[seed] = user
+            _note_users(found, builds.share)
+
+
+def _note_users(found: Mapping[int, User], share: float) -> None:
+    users = [*found.values()]
     machine = "10 classes, two cores, from the built universal model to a verified bundle"
     kept = ", ".join(f"{100 * one.kept:.0f} %" for one in users)
     right = ", ".join(f"{100 * one.right:.1f} %" for one in users)
     sizes = ", ".join(f"{one.size_bytes:,}" for one in users)
     about = {
-        "personalise_first_s": f"{machine}: --quick, half the MACs",
+        "personalise_first_s": f"{machine}: --quick, half the MACs, "
+        f"{', '.join(f'{100 * one.first_right:.1f} %' for one in users)} right on test",
         "personalise_best_s": f"{machine}: found by itself, at most 1 point below the universal model with 95 % "
         f"confidence; it came to {kept} of the MACs, {right} right on test",
         "bytes_ratio_10": f"10 classes, bytes of the universal bundle over those of the bundle of {100 * share:g} % of "
-        f"the MACs ({universal.size_bytes:,} over {sizes})",
+        f"the MACs ({users[0].universal_bytes:,} over {sizes})",
         "outside_auroc": "10 of 100 classes, test: energy of the model that personalise_best_s is of, class set "
         "against images of the other 90 classes",
     }
     values = {
         "personalise_first_s": [one.first_s for one in users],
         "personalise_best_s": [one.best_s for one in users],
-        "bytes_ratio_10": [universal.size_bytes / one.size_bytes for one in users],
+        "bytes_ratio_10": [one.universal_bytes / one.size_bytes for one in users],
         "outside_auroc": [one.auroc for one in users],
     }
-    for name in ids:
-        unit, goal = BUNDLES[name]
+    for name, (unit, goal) in BUNDLES.items():
         digits = 3 if name == "outside_auroc" else 1
+        many = (round(min(values[name]), digits), round(max(values[name]), digits)) if len(users) > 1 else None
         note(
-            name, round(statistics.mean(values[name]), digits), unit=unit, goal=goal, key=key, seeds=SEEDS,
-            spread=(round(min(values[name]), digits), round(max(values[name]), digits)), about=about[name],
+            name, round(statistics.mean(values[name]), digits), unit=unit, goal=goal, seeds=[*found], spread=many,
+            key=[asdict(one) for one in users], about=about[name],
         )  # fmt: skip
 
 

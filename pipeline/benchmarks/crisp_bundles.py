@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from crisp_training import RUNS
 from processes import EBB, run
+from runs import circumstances, stored_result
+
+from ebbtide.steps import write_json
 
 RECIPE = Path(__file__).resolve().parent / "recipes" / "cifar100_resnet20x2.yaml"
 # Losses count from the universal model: to fine-tune the whole model as well would cost more than all the rest.
@@ -47,63 +52,89 @@ class Bundle:
         return dict(found)
 
 
-def universal_bundle(scratch: Path) -> Bundle:
-    """The universal model's bundle, built from nothing in a home of its own."""
-    shutil.rmtree(scratch / "bundles", ignore_errors=True)
-    return _built(scratch, "universal", ["build", RECIPE])
-
-
-def personal_bundle(scratch: Path, classes: Sequence[int], name: str, more: Sequence[str] = ()) -> Bundle:
-    """A bundle for a class set, beside `universal_bundle`, with answers of "outside".
-
-    Args:
-        scratch: as given there.
-        classes: indices.
-        name: of its folder.
-        more: options of ``ebb personalise``.
-    """
-    listed = ",".join(map(str, classes))
-    source = scratch / "bundles" / "universal"
-    return _built(scratch, name, ["personalise", source, "--classes", listed, "--set", "outside=energy", *more])
-
-
 @dataclass(frozen=True)
 class User:
     """What one user got.
 
     Args:
         first_s: wall clock of a first bundle.
-        best_s: of the one whose budget is found.
+        first_right: its accuracy on test.
+        best_s: wall clock of the one whose budget is found.
         kept: share of the multiply-accumulates of that.
         right: its accuracy on test.
         auroc: how well it tells images of other classes, on test.
         size_bytes: of the bundle at a given share.
+        universal_bytes: of the universal model's.
     """
 
     first_s: float
+    first_right: float
     best_s: float
     kept: float
     right: float
     auroc: float
     size_bytes: int
+    universal_bytes: int
 
 
-def one_user(universal: Bundle, classes: Sequence[int], seed: int, share: float, scratch: Path) -> User:
-    """Three bundles for a class set: a first one, the one whose budget is found, and one at a share of the MACs."""
-    first = personal_bundle(scratch, classes, f"first_{seed}", ["--quick"])
-    best = personal_bundle(scratch, classes, f"best_{seed}", BEST)
-    given = personal_bundle(scratch, classes, f"given_{seed}", [*BEST, "--macs", str(share)])
-    return User(
-        first.seconds,
-        best.seconds,
-        best.configuration["mean_macs"] / universal.configuration["mean_macs"],
-        best.configuration["test"]["accuracy"],
-        best.outside("test")["auroc"],
-        given.size_bytes,
-    )
+@dataclass(frozen=True)
+class Builds:
+    """Bundles of users, each built once; what they came to is a file in ``results/crisp_runs``.
 
+    Args:
+        scratch: where the builds go.
+        share: of the multiply-accumulates, of the bundle whose bytes count.
+    """
 
-def _built(scratch: Path, name: str, arguments: Sequence[object]) -> Bundle:
-    place = scratch / "bundles"
-    done = run([*EBB, *arguments, "--output", place / name, "--json"], home=place / "home")
-    return Bundle(place / name, done.json()["record"], done.seconds)
+    scratch: Path
+    share: float
+
+    def stored(self, seed: int) -> User | None:
+        """What the user of a seed got; None where nobody has built it."""
+        found = stored_result(self._file(seed), self._settings(seed))
+        return None if found is None else User(**found["user"])
+
+    def make(self, seed: int, classes: Sequence[int]) -> User:
+        """A first bundle for a class set, the one whose budget is found, and one at the share."""
+        began, universal = time.monotonic(), self._universal()
+        first = self._personal(classes, f"first_{seed}", ["--quick"])
+        best = self._personal(classes, f"best_{seed}", BEST)
+        given = self._personal(classes, f"given_{seed}", [*BEST, "--macs", str(self.share)])
+        user = User(
+            first.seconds,
+            first.configuration["test"]["accuracy"],
+            best.seconds,
+            best.configuration["mean_macs"] / universal.configuration["mean_macs"],
+            best.configuration["test"]["accuracy"],
+            best.outside("test")["auroc"],
+            given.size_bytes,
+            universal.size_bytes,
+        )
+        found = {"settings": self._settings(seed), "user": asdict(user), "classes": [*classes]}
+        write_json(self._file(seed), {**found, **circumstances(universal.record["provenance"]["hashes"]["data"], began)})
+        return user
+
+    def _settings(self, seed: int) -> dict[str, Any]:
+        return {"run": f"user_{seed}", "share": self.share, "best": list(BEST)}
+
+    def _file(self, seed: int) -> Path:
+        return RUNS / f"user_{seed}.json"
+
+    @property
+    def _place(self) -> Path:
+        return self.scratch / "bundles"
+
+    def _universal(self) -> Bundle:
+        """From nothing, in a home of its own: what was built before must not shorten what is timed."""
+        shutil.rmtree(self._place, ignore_errors=True)
+        return self._built("universal", ["build", RECIPE])
+
+    def _personal(self, classes: Sequence[int], name: str, more: Sequence[str]) -> Bundle:
+        listed = ",".join(map(str, classes))
+        asked = ["personalise", self._place / "universal", "--classes", listed, "--set", "outside=energy"]
+        return self._built(name, [*asked, *more])
+
+    def _built(self, name: str, arguments: Sequence[object]) -> Bundle:
+        place = self._place
+        done = run([*EBB, *arguments, "--output", place / name, "--json"], home=place / "home")
+        return Bundle(place / name, done.json()["record"], done.seconds)
