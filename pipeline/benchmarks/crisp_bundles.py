@@ -111,7 +111,9 @@ class Builds:
             universal.size_bytes,
         )
         found = {"settings": self._settings(seed), "user": asdict(user), "classes": [*classes]}
-        write_json(self._file(seed), {**found, **circumstances(universal.record["provenance"]["hashes"]["data"], began)})
+        write_json(
+            self._file(seed), {**found, **circumstances(universal.record["provenance"]["hashes"]["data"], began)}
+        )
         return user
 
     def _settings(self, seed: int) -> dict[str, Any]:

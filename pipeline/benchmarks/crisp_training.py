@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -34,10 +33,10 @@ import numpy as np
 import torch
 from crisp_released import Released
 from numpy.typing import NDArray
-from reds_starts import NETWORKS, Printed, adapter, alone_with, dataset
+from reds_starts import NETWORKS, Printed, adapter, alone_with, dataset, prepared
 from runs import circumstances, stored_result
 
-from ebbtide.data import Augmentation, Dataset, FrozenChoices, Split, load_prepared, prepare
+from ebbtide.data import Augmentation, Dataset, FrozenChoices, Split, prepare
 from ebbtide.model import Graph, coupling_groups, narrow, predict, restrict_head
 from ebbtide.model.loss import Distillation, Transfer
 from ebbtide.pruning import remove_channels
@@ -221,20 +220,15 @@ class Start:
 
 
 def class_set(classes: int, seed: int, scratch: Path) -> Dataset:
-    """The data of a class set, prepared once, with images of the other classes beside them."""
-    folder = scratch / f"classes_{classes}_{seed}"
-    with alone_with(folder):
-        if not folder.is_dir():
-            section = DataSection.model_validate(NETWORK.data())
-            unfinished = folder.with_suffix(".unfinished")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            prepare(
-                section, classes=ClassDraw(count=classes, seed=seed), seed=0, input_defaults=NETWORK.input,
-                outside_samples=OUTSIDE, transfer_samples=OTHERS["samples"], folder=unfinished,
-            )  # fmt: skip
-            unfinished.rename(folder)
-    return load_prepared(folder, opening_log=scratch / f"classes_{classes}_{seed}_openings.jsonl")
+    """The data of a class set, with images of the other classes beside them."""
+
+    def write(folder: Path) -> None:
+        prepare(
+            DataSection.model_validate(NETWORK.data()), classes=ClassDraw(count=classes, seed=seed), seed=0,
+            input_defaults=NETWORK.input, outside_samples=OUTSIDE, transfer_samples=OTHERS["samples"], folder=folder,
+        )  # fmt: skip
+
+    return prepared(scratch / f"classes_{classes}_{seed}", write)
 
 
 class EveryClass:

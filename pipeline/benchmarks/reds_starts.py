@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ebbtide.data import Dataset, InputDefaults, load_prepared, prepare
+from ebbtide.errors import EbbtideError
 from ebbtide.model import Graph, capture, train
 from ebbtide.recipe import TrainingSection
 from ebbtide.recipe.code import code_entry
@@ -158,19 +159,39 @@ def is_held(path: Path) -> bool:
     return False
 
 
-def dataset(name: str, scratch: Path) -> Dataset:
-    """A network's data, prepared once; raises ``data.missing`` where the shared data are not here."""
-    folder = scratch / name
-    network = NETWORKS[name]
+def prepared(folder: Path, write: Callable[[Path], None]) -> Dataset:
+    """A data set that is prepared once in a scratch folder, and anew where another version of the code did.
+
+    Args:
+        folder: of the data set; openings of its test split are logged beside it.
+        write: prepares it in an empty folder.
+    """
+    log = folder.with_name(f"{folder.name}_openings.jsonl")
     with alone_with(folder):
-        if not folder.is_dir():
-            section = DataSection.model_validate(network.data())
-            unfinished = scratch / f"{name}.unfinished"
-            shutil.rmtree(unfinished, ignore_errors=True)
-            unfinished.mkdir()
-            prepare(section, classes="all", seed=0, input_defaults=network.input, folder=unfinished)
-            unfinished.rename(folder)
-    return load_prepared(folder, opening_log=scratch / f"{name}_openings.jsonl")
+        if folder.is_dir():
+            try:
+                return load_prepared(folder, opening_log=log)
+            except EbbtideError as error:
+                if error.code != "data.prepared":
+                    raise
+                shutil.rmtree(folder)
+        unfinished = folder.with_name(f"{folder.name}.unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir()
+        write(unfinished)
+        unfinished.rename(folder)
+    return load_prepared(folder, opening_log=log)
+
+
+def dataset(name: str, scratch: Path) -> Dataset:
+    """A network's data; raises ``data.missing`` where the shared data are not here."""
+    network = NETWORKS[name]
+
+    def write(folder: Path) -> None:
+        section = DataSection.model_validate(network.data())
+        prepare(section, classes="all", seed=0, input_defaults=network.input, folder=folder)
+
+    return prepared(scratch / name, write)
 
 
 def start(name: str, seed: int, scratch: Path) -> Graph:
