@@ -76,11 +76,11 @@ def plain(**sections: object) -> Recipe:
             ["sparsity.target=null", "sparsity.max_drop_points=0.5"],
             False,
         ),
-        ({}, Request(quick=True), ["sparsity.max_drop_points=null", "sparsity.target={macs: 0.1}"], True),
+        ({}, Request(quick=True), ["sparsity.max_drop_points=null", "sparsity.target={macs: 0.5}"], True),
         (
             {},
             Request(quick=True, pattern="hybrid"),
-            ["sparsity.pattern=hybrid", "sparsity.max_drop_points=null", "sparsity.target={weights: 0.25}"],
+            ["sparsity.pattern=hybrid", "sparsity.max_drop_points=null", "sparsity.target={weights: 0.4}"],
             True,
         ),
     ],
