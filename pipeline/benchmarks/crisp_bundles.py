@@ -6,6 +6,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +97,7 @@ class Builds:
 
     def make(self, seed: int, classes: Sequence[int]) -> User:
         """A first bundle for a class set, the one whose budget is found, and one at the share."""
-        began, universal = time.monotonic(), self._universal()
+        began, universal = time.monotonic(), self._universal
         first = self._personal(classes, f"first_{seed}", ["--quick"])
         best = self._personal(classes, f"best_{seed}", BEST)
         given = self._personal(classes, f"given_{seed}", [*BEST, "--macs", str(self.share)])
@@ -126,8 +127,9 @@ class Builds:
     def _place(self) -> Path:
         return self.scratch / "bundles"
 
+    @cached_property
     def _universal(self) -> Bundle:
-        """From nothing, in a home of its own: what was built before must not shorten what is timed."""
+        """Built once for all users, from nothing, in a home of its own: no earlier build may shorten what is timed."""
         shutil.rmtree(self._place, ignore_errors=True)
         return self._built("universal", ["build", RECIPE])
 

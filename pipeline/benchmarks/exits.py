@@ -173,6 +173,15 @@ def compared_ways() -> None:
             )  # fmt: skip
 
 
+def key_of_missing(run: Run, names: Iterable[str], wanted: set[str], *parts: Any) -> list[Any] | None:
+    """What figures of a run depend on; None where it has not ended, or none of them is both asked for and missing."""
+    names, result = {*names}, run.result()
+    if result is None or (wanted and not wanted & names):
+        return None
+    key = [code_digest(("ebbtide",)), *parts, result["ended"]]
+    return None if all(FILE.has(name, key) for name in names) else key
+
+
 def at_run_time(wanted: set[str], scratch: Path) -> None:
     """What the saving is as latency, and whether the runtime does what the simulation says, with seed 0."""
     from exits_runtime import serve
@@ -180,15 +189,12 @@ def at_run_time(wanted: set[str], scratch: Path) -> None:
     for network in TITLES:
         for mode in MODES:
             run = Run(network, mode, 0)
-            result = run.result()
             names = [f"{network}_{mode}__{name}" for name in ("latency_cut", "lean_macs_cut", "latency_share")]
             names.append(f"{network}_{mode}__differing")
-            if result is None or (wanted and not wanted & {*names}):
+            key = key_of_missing(run, names, wanted)
+            if key is None:
                 continue
-            key = [code_digest(("ebbtide",)), result["ended"]]
-            if all(FILE.has(name, key) for name in names):
-                continue
-            found = [serve(run, number, scratch) for number in range(len(result["swaps"]))]
+            found = [serve(run, half, scratch) for half in (0, 1)]
             served = [one for one in found if one is not None]
             if len(served) < len(found):
                 left_out(names, scratch)
@@ -227,14 +233,13 @@ def streams(wanted: set[str], scratch: Path) -> None:
 
     for network in TITLES:
         run = Run(network, "frozen", 0)
-        result = run.result()
         names = {
             f"{network}_{mechanism}__{column}"
             for mechanism in ("difference", "patience")
             for column in ("frames_stopped", "stream_macs_cut", "points_lost")
         }
-        key = [code_digest(("ebbtide",)), result and result["ended"]]
-        if result is None or (wanted and not wanted & names) or all(FILE.has(name, key) for name in names):
+        key = key_of_missing(run, names, wanted)
+        if key is None:
             continue
         found = stream(run, scratch)
         if found is None:
@@ -260,13 +265,10 @@ def mappings(wanted: set[str], scratch: Path) -> None:
     columns = ("latency_saved", "published_excess", "published_points_lost", "edges_gap")
     for network in TITLES:
         run = Run(network, "frozen", 0)
-        result = run.result()
         rows = {profile: f"{network}_{profile.removeprefix('example-').replace('-', '_')}" for profile in PROFILES}
         names = {f"{row}__{column}" for row in rows.values() for column in columns}
-        if result is None or (wanted and not wanted & names):
-            continue
-        key = [code_digest(("ebbtide",)), TRADE_OFF, result["ended"]]
-        if all(FILE.has(name, key) for name in names):
+        key = key_of_missing(run, names, wanted, TRADE_OFF)
+        if key is None:
             continue
         found = mapped_run(run, scratch)
         if found is None:

@@ -210,16 +210,16 @@ class Single:
         """Set the gradients for one batch."""
         teacher = self._distillation
         others = None if teacher is None else teacher.beside(epoch, step)
+        others = None if others is None else batch_on(others, x.device)
         # One batch for the student, so that batch norm sees the samples together.
-        seen = x if others is None else batch_on(torch.cat([x, others.to(x.device)]), x.device)
+        seen = x if others is None else batch_on(torch.cat([x, others]), x.device)
         logits = self(seen).float()
         with computing_in(self._precision, self._device):
             loss = class_loss(
                 logits[: len(x)], y, label_smoothing=self._settings.label_smoothing, distillation=teacher, x=x
             )
             if teacher is not None and others is not None:
-                answered = batch_on(others, x.device)
-                loss = loss + teacher.weight * teacher.disagreement(logits[len(x) :], answered)
+                loss = loss + teacher.weight * teacher.disagreement(logits[len(x) :], others)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
