@@ -7,6 +7,7 @@ served by a session through ExecuTorch, one thread.
 from __future__ import annotations
 
 import itertools
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from reds_starts import dataset
 from widths_programs import Widths
 
+from ebbtide.bundle import BundleDraft, new_key, write_bundle
 from ebbtide.data import FrozenChoices, InputSpec, Split
 from ebbtide.engine import ExecuTorchEngine
 from ebbtide.exits import ExitKey
@@ -27,6 +29,7 @@ from ebbtide.model import split
 from ebbtide.profiling import Plan, time_interleaved
 from ebbtide.profiling.timing import Call
 from ebbtide.runtime import Session
+from ebbtide.runtime.runner import run_bench
 from ebbtide.runtime.stream_choice import StreamRecords, choose, record_stream, replay
 from ebbtide.runtime.stream_frames import FramePlan, frames_of
 
@@ -41,7 +44,8 @@ class Served:
 
     Args:
         macs_cut: share of the multiply-accumulates saved, as simulated.
-        latency_cut: share of the dense program's latency saved: the paths' latencies by their shares of images.
+        latency_cut: share of the dense program's latency saved in the C++ runner, over all images of that half.
+        session_cut: the same in a session here: the paths' latencies by their shares of images.
         differing: how many of `images` left elsewhere, or with another label, than a simulation on the program's own
             outputs says.
         images: of all test images.
@@ -49,6 +53,7 @@ class Served:
 
     macs_cut: float
     latency_cut: float
+    session_cut: float
     differing: int
     images: int
 
@@ -80,7 +85,21 @@ def serve(run: Run, number: int, scratch: Path, row: str = "within_lean") -> Ser
         )
         left = np.array([result.left_at for result in results])
         early_us, dense_us = _mean_us(early, dense, images, left, other)
-    return Served(served.macs_cut, 1 - early_us / dense_us, differing, len(images))
+    latency_cut = _runner_cut(programs, np.concatenate([images[index] for index in np.flatnonzero(other)]))
+    return Served(served.macs_cut, latency_cut, 1 - early_us / dense_us, differing, len(images))
+
+
+def _runner_cut(programs: Widths, images: NDArray[np.float32]) -> float:
+    """Share of the dense program's latency that exits save in the C++ runner: the loop of an SDK, without Python."""
+    with tempfile.TemporaryDirectory() as place:
+        key, bundle = new_key(Path(place) / "key.pem"), Path(place) / "bundle"
+        draft = BundleDraft(**{name: getattr(programs.manifest, name) for name in BundleDraft.model_fields})
+        files = {entry.path: programs.path_of(entry.path) for entry in programs.manifest.files}
+        write_bundle(bundle, draft, files, key=key)
+        measured = run_bench(bundle, images, configurations=["early", "dense"], rounds=5, loads=1, switches=0)
+    # Each image in the median of its rounds, so that a pause of the machine in one of them does not count.
+    mean = {one.id: np.median(np.array(one.rounds_ns), 0).mean() for one in measured.configurations}
+    return float(1 - mean["early"] / mean["dense"])
 
 
 @dataclass(frozen=True)
@@ -193,7 +212,8 @@ def _lowered(
     fused, moved = fuse(whole, list(thresholds))
     by_method = {f"exit{moved[position]}": value for position, value in thresholds.items()}
     lowered = lower_programs([fused, fused.dense("dense")], place)
-    return Widths.of(lowered, thresholds={"early": by_method}), by_method
+    types = {f"exit{moved[key.position]}": key.type for key in exits}
+    return Widths.of(lowered, {"early": by_method}, types), by_method
 
 
 def _simulated(

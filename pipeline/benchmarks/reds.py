@@ -197,9 +197,19 @@ def between(values: Sequence[float]) -> tuple[float, float] | None:
     return (round(min(values), 3), round(max(values), 3)) if len(values) > 1 else None
 
 
-def level_of(result: dict[str, Any], percent: int) -> dict[str, Any]:
-    found: dict[str, Any] = next(one for one in result["levels"] if one["name"] == f"w{percent}")
+def level_of(result: dict[str, Any], percent: int) -> dict[str, Any] | None:
+    """A level of a run; None where it has none of that share."""
+    return next((one for one in result["levels"] if one["name"] == f"w{percent}"), None)
+
+
+def _narrowest(result: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = result["levels"][0]
     return found
+
+
+def _epochs(schedule: dict[str, Any], kind: str = "") -> str:
+    count = schedule["epochs"]
+    return f"{count} {kind}epoch{'s' if count > 1 else ''}"
 
 
 def accuracy(figure: str, network: str, levels: int, method: str, percent: int, goal: str | None = None) -> None:
@@ -207,15 +217,16 @@ def accuracy(figure: str, network: str, levels: int, method: str, percent: int, 
     from reds_training import METHODS
 
     found = results(network, levels, method)
-    if not found:
+    # Wide levels are not trained alone.
+    of = {seed: one for seed, result in found.items() if (one := level_of(result, percent)) is not None}
+    if not of:
         return
-    of = {seed: level_of(result, percent) for seed, result in found.items()}
     values = [100 * one["test"] for one in of.values()]
     share = statistics.mean(one["share"] for one in of.values())
-    schedule = (next(iter(found.values()))["settings"]["tuning"] or {}).get("epochs")
-    tuned = f", {schedule} joint epochs" if schedule else ""
+    settings = next(iter(found.values()))["settings"]
+    tuned = f", {_epochs(settings['tuning'], 'joint ')}" if settings["tuning"] else f", {_epochs(settings['training'])}"
     note(
-        figure, round(statistics.mean(values), 3), unit="%", goal=goal, seeds=[*found], key=[*of.values()],
+        figure, round(statistics.mean(values), 3), unit="%", goal=goal, seeds=[*of], key=[*of.values()],
         spread=between(values),
         anchor=ANCHORS.get(percent) if goal else None,
         about=f"{TITLES[network]}, {percent} % level ({share:.1%} of MACs), {METHODS[method].about}{tuned}",
@@ -231,7 +242,7 @@ def accuracies() -> None:
         theirs = results("fashion", 4, f"best{control}")
         both = [seed for seed in ours if seed in theirs]
         if both:
-            pairs = [(level_of(ours[seed], 25)["test"], level_of(theirs[seed], 25)["test"]) for seed in both]
+            pairs = [(_narrowest(ours[seed])["test"], _narrowest(theirs[seed])["test"]) for seed in both]
             points = [100 * (a - b) for a, b in pairs]
             is_uniform = control == "uniform"
             note(

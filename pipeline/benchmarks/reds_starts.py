@@ -117,8 +117,8 @@ NETWORKS: dict[str, Network] = {
         input=InputDefaults((0.5071, 0.4865, 0.4409), (0.2673, 0.2564, 0.2762), (32, 32), "RGB"),
         channels=3,
         classes=100,
-        training={**_RESIDUAL, "epochs": 10, "learning_rate": 0.1, "warmup_epochs": 1},
-        tuning={**_RESIDUAL, "epochs": 2, "learning_rate": 0.02},
+        training={**_RESIDUAL, "epochs": 6, "learning_rate": 0.1, "warmup_epochs": 1},
+        tuning={**_RESIDUAL, "epochs": 1, "learning_rate": 0.08},
         trained="resnet_cifar.py:cifar100_resnet20x2",
     ),
     "cifar10": Network(
@@ -127,8 +127,8 @@ NETWORKS: dict[str, Network] = {
         input=InputDefaults((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), (32, 32), "RGB"),
         channels=3,
         classes=10,
-        training={**_RESIDUAL, "epochs": 10, "learning_rate": 0.1, "warmup_epochs": 1},
-        tuning={**_RESIDUAL, "epochs": 2, "learning_rate": 0.02},
+        training={**_RESIDUAL, "epochs": 6, "learning_rate": 0.1, "warmup_epochs": 1},
+        tuning={**_RESIDUAL, "epochs": 1, "learning_rate": 0.08},
         trained="resnet_cifar.py:cifar10_resnet56",
     ),
 }

@@ -30,6 +30,8 @@ from ebbtide.steps import digest_json, write_json
 
 RUNS = Path(__file__).resolve().parent / "results" / "reds_runs"
 RULES = Rules(multiple=1, floor=8)
+# Share of the MACs up to which levels are also trained alone: wider ones take hours on two cores.
+ALONE = 0.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Method:
         search: of the widths.
         norm: batch norm's statistics.
         options: of the joint tuning.
-        alone: each level trained by itself, from nothing, at the widths that the search by importance found.
+        alone: each level of at most `ALONE` trained by itself, from nothing, at the widths found by importance.
     """
 
     about: str
@@ -115,6 +117,7 @@ class Run:
             "options": dict(method.options),
             "training": dict(network.training) if method.alone or network.trained is None else None,
             "tuning": None if method.alone else dict(network.tuning),
+            **({"alone": ALONE} if method.alone else {}),
         }
 
     def result(self) -> dict[str, Any] | None:
@@ -156,7 +159,7 @@ def jointly(run: Run, data: Dataset, scratch: Path) -> tuple[list[tuple[Level, G
 
 
 def alone(run: Run, data: Dataset, scratch: Path) -> tuple[list[tuple[Level, Graph]], list[Any]]:
-    """Each level by itself, from nothing, at the widths that the search by importance found for this seed."""
+    """Each narrow level by itself, from nothing, at the widths that the search by importance found for this seed."""
     # Tuning comes after the search, so both methods find the same widths for a seed.
     runs = (Run(run.network, run.levels, method, run.seed).result() for method in ("importance", "best"))
     searched = next((found for found in runs if found is not None), None)
@@ -165,6 +168,8 @@ def alone(run: Run, data: Dataset, scratch: Path) -> tuple[list[tuple[Level, Gra
     network = NETWORKS[run.network]
     trained, epochs = [], []
     for facts in searched["levels"]:
+        if facts["share"] > ALONE:
+            continue
         level = Level(**{key: facts[key] for key in Level.__dataclass_fields__})
         whole = network.untrained(run.seed)
         graph = narrow(whole, coupling_groups(whole), level.widths)

@@ -85,14 +85,20 @@ class Widths:
     folder: Path
 
     @classmethod
-    def of(cls, programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mapping[str, float]] = {}) -> Widths:
+    def of(
+        cls,
+        programs: Sequence[LoweredProgram],
+        thresholds: Mapping[str, Mapping[str, float]] = {},
+        types: Mapping[str, str] = {},
+    ) -> Widths:
         """A manifest as a bundle of these programs would have it, without signature; accuracies are not measured.
 
         Args:
             programs: the widest first.
             thresholds: by program, those of its exits' methods.
+            types: of the exits by method.
         """
-        return cls(_manifest(programs, thresholds), programs[0].file.parent)
+        return cls(_manifest(programs, thresholds, types), programs[0].file.parent)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,7 +113,9 @@ class Widths:
         return np.random.default_rng(seed).standard_normal((count, *shape)).astype(np.float32)
 
 
-def _manifest(programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mapping[str, float]]) -> Manifest:
+def _manifest(
+    programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mapping[str, float]], types: Mapping[str, str]
+) -> Manifest:
     def path(entry: ProgramEntry) -> tuple[PathStep, ...]:
         own = thresholds.get(entry.id, {})
         return tuple(
@@ -120,7 +128,7 @@ def _manifest(programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mappi
 
     first, last = programs[0].methods[0], programs[0].methods[-1]
     shape, classes = first.inputs[0].shape, last.outputs[0].shape[1]
-    entries = tuple(_program(entry) for entry in programs)
+    entries = tuple(_program(entry, types) for entry in programs)
     color: Literal["RGB", "gray"] = "RGB" if shape[1] == 3 else "gray"
     return Manifest(
         name="widths",
@@ -171,7 +179,7 @@ def _manifest(programs: Sequence[LoweredProgram], thresholds: Mapping[str, Mappi
     )
 
 
-def _program(entry: LoweredProgram) -> ProgramEntry:
+def _program(entry: LoweredProgram, types: Mapping[str, str]) -> ProgramEntry:
     def tensors(values: Any) -> tuple[TensorEntry, ...]:
         return tuple(
             TensorEntry(shape=v.shape, dtype=v.dtype, layout=None if v.layout == "contiguous" else v.layout)
@@ -190,6 +198,7 @@ def _program(entry: LoweredProgram) -> ProgramEntry:
                 name=method.name,
                 kind=method.kind,
                 position=method.position,
+                type=types.get(method.name),
                 inputs=tensors(method.inputs),
                 outputs=tensors(method.outputs),
                 macs=method.macs,

@@ -42,7 +42,6 @@ class Candidates:
         whole: metric of the width without exits on select.
         records_file: eager records on select.
         gate_extra: how many samples of train the gate takes beside select.
-        features: folders of the feature caches, by split.
         chosen: the exits of its program, one type at a position.
         choice: how they were chosen, as JSON values (`ebbtide.build.choosing`).
         original: `whole` of the model that exits and backbone learned from together; None for a frozen backbone.
@@ -59,7 +58,6 @@ class Candidates:
     whole: float
     records_file: Path
     gate_extra: int
-    features: dict[str, Path]
     chosen: tuple[Key, ...] = ()
     choice: dict[str, Any] = field(default_factory=dict)
     original: float | None = None
@@ -105,15 +103,15 @@ class Candidates:
 def train_width(backbone: Backbone) -> Candidates:
     """Train exits of every type of the recipe at every candidate position of a width, on its frozen features."""
     keys, left_out = _possible(backbone)
-    features = {name: cache_backbone(backbone, name, keys) for name in ("train", "select")}
-    exits = _train_all(backbone, keys, features["train"])
-    return with_records(backbone, exits, features, left_out=left_out)
+    # Without exits nothing learns from the features of train.
+    exits = _train_all(backbone, keys, cache_backbone(backbone, "train", keys)) if keys else {}
+    return with_records(backbone, exits, cache_backbone(backbone, "select", keys), left_out=left_out)
 
 
 def with_records(
     backbone: Backbone,
     exits: Mapping[Key, Path],
-    features: Mapping[str, Path],
+    features: Path,
     *,
     left_out: Mapping[Key, str],
     original: float | None = None,
@@ -123,12 +121,12 @@ def with_records(
     Args:
         backbone: the width.
         exits: the file of each one's weights.
-        features: folders of the feature caches, by split; select at least.
+        features: folder of the feature cache of select.
         left_out: types that cannot stand at a position, with the reason.
         original: metric of the model that the backbone was made from, if it is a new one.
     """
-    whole = _whole(backbone, features["select"])
-    fitted, records_file = _fit(backbone, exits, features["select"])
+    whole = _whole(backbone, features)
+    fitted, records_file = _fit(backbone, exits, features)
     universal = backbone.universal
     by_key = {name: {parse(key): value for key, value in fitted[name].items()} for name in ("macs", "alone")}
     return Candidates(
@@ -143,7 +141,6 @@ def with_records(
         whole=whole,
         records_file=records_file,
         gate_extra=min(universal.samples("train"), max(0, GATE_SAMPLES - universal.samples("select"))),
-        features=dict(features),
         original=original,
     )
 
@@ -263,8 +260,7 @@ def _train_all(backbone: Backbone, keys: Sequence[Key], features: Path) -> dict[
     """The trained exits' files; one step, because exits of one form are trained together."""
     project = backbone.project
     section = project.recipe.exits
-    if section is None:
-        return {}
+    assert section is not None
     settings: dict[str, Any] = {
         "epochs": section.epochs,
         "batch_size": section.batch_size,

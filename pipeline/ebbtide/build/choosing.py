@@ -107,7 +107,7 @@ def _learned_jointly(frozen: Candidates, choice: dict[str, Any]) -> Candidates:
         return graph.eval()
 
     new = replace(backbone, weights_digest=project.store.digest(file), make_graph=make_graph, is_joint=True)
-    features = {"select": cache_backbone(new, "select", keys)}
+    features = cache_backbone(new, "select", keys)
     exits = {key: folder / exit_file(key) for key in keys}
     return with_records(new, exits, features, left_out=frozen.left_out, original=frozen.whole)
 

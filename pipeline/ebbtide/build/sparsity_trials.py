@@ -302,14 +302,14 @@ class Workshop:
         """Weights, which samples of select are right, and facts with the metric."""
         import io
 
-        from ebbtide.model import evaluate, predict
+        from ebbtide.model import metric_value, predict
 
         select = self.universal.dataset.select
-        right = io.BytesIO()
-        np.save(right, predict(graph, select) == np.asarray(select.labels))
+        found, labels, right = predict(graph, select), np.asarray(select.labels), io.BytesIO()
+        np.save(right, found == labels)
         write_bytes(folder / "right.npy", right.getvalue())
         write_model(graph, folder, notes=graph.notes)
-        value = evaluate(graph, select, metric=self._project.recipe.metric)
+        value = metric_value(self._project.recipe.metric, found, labels)
         write_json(folder / "made.json", {**facts, "select": value})
 
     def untouched(self) -> Made:

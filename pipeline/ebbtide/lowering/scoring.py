@@ -11,8 +11,8 @@ class Scored(nn.Module):
 
     With ``z = logits / temperature``, the probabilities are ``softmax(z)`` and the confidence is the log-odds of the
     best class, ``log(p / (1 - p)) = z_best - log(sum of exp(z) over the other classes)``. The sum is taken relative to
-    the largest of the others, so nothing saturates where p itself is 1 in float32. On a tie the class of the lowest
-    index is the best and the other one counts among the others. Logits are as the classifier gave them.
+    the second largest score, so nothing saturates where p itself is 1 in float32. On a tie one class is the best and
+    its twin counts among the others. Logits are as the classifier gave them.
 
     Args:
         classifier: puts out logits (n, k), k >= 2.
@@ -31,11 +31,9 @@ class Scored(nn.Module):
         """Score a batch."""
         logits = self.classifier(x)
         scores = logits * self.reciprocal
-        best = scores.argmax(dim=1, keepdim=True)
-        is_best = torch.arange(scores.shape[1], device=scores.device).unsqueeze(0) == best
-        top = scores.amax(dim=1, keepdim=True)
-        others = torch.where(is_best, -torch.inf, scores)
-        runner_up = others.amax(dim=1, keepdim=True)
-        rest = torch.log(torch.exp(others - runner_up).sum(dim=1, keepdim=True))
-        confidence = (top - runner_up - rest).squeeze(1)
+        top, runner_up = torch.topk(scores, 2, dim=1).values.split(1, dim=1)
+        # Scores above the second largest are taken for it, which gives the best class a term of exactly 1: to take that
+        # off again is cheaper than to mask the best class out, most of all with many classes.
+        rest = torch.exp(torch.clamp(scores - runner_up, max=0.0)).sum(dim=1, keepdim=True) - 1.0
+        confidence = (top - runner_up - torch.log(rest)).squeeze(1)
         return torch.softmax(scores, dim=1), confidence, logits

@@ -19,7 +19,7 @@ _BATCH = 256
 
 
 def metric_value(
-    metric: Metric, predictions: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], classes: int
+    metric: Metric, predictions: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], classes: int | None = None
 ) -> float:
     """A metric of predictions, 0..1, as scikit-learn defines it.
 
@@ -30,10 +30,12 @@ def metric_value(
         metric: which one.
         predictions: class indices (n,).
         labels: class indices (n,).
-        classes: number of classes.
+        classes: number of classes; None: those up to the last that occurs.
     """
     if len(labels) == 0:
         return 0.0
+    if classes is None:
+        classes = int(max(predictions.max(), labels.max())) + 1
     if metric == "accuracy":
         return float(np.mean(predictions == labels))
     hits = np.bincount(labels[predictions == labels], minlength=classes).astype(np.float64)
@@ -76,10 +78,7 @@ def evaluate(model: Callable[[torch.Tensor], torch.Tensor], split: Split, *, met
         split: labelled samples.
         metric: which one.
     """
-    predictions = predict(model, split)
-    labels = np.asarray(split.labels)
-    classes = int(max(predictions.max(initial=0), labels.max(initial=0))) + 1
-    return metric_value(metric, predictions, labels, classes)
+    return metric_value(metric, predict(model, split), np.asarray(split.labels))
 
 
 _WRONG_INPUT = "The usual cause is a wrong normalisation (data.input.mean and std), channel order, or order of classes."
