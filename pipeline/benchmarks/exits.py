@@ -219,8 +219,9 @@ def at_run_time(wanted: set[str], scratch: Path) -> None:
             )  # fmt: skip
             note(
                 f"{row}__differing", max(one.differing for one in served), unit="images", goal="== 0", key=key,
-                seeds=[0], about=f"{about}: of {served[0].images:,} test images, those that a session answers at another exit or "
+                about=f"{about}: of {served[0].images:,} test images, those that a session answers at another exit or "
                 "with another label than the simulation",
+                seeds=[0],
             )  # fmt: skip
 
 

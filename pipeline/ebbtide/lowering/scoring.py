@@ -31,7 +31,8 @@ class Scored(nn.Module):
         """Score a batch."""
         logits = self.classifier(x)
         scores = logits * self.reciprocal
-        top, runner_up = torch.topk(scores, 2, dim=1).values.split(1, dim=1)
+        largest = torch.topk(scores, 2, dim=1).values
+        top, runner_up = largest[:, :1], largest[:, 1:]
         # Scores above the second largest are taken for it, which gives the best class a term of exactly 1: to take that
         # off again is cheaper than to mask the best class out, most of all with many classes.
         rest = torch.exp(torch.clamp(scores - runner_up, max=0.0)).sum(dim=1, keepdim=True) - 1.0
