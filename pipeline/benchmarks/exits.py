@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from exits_training import LIMIT_POINTS, MODES, Run
+from exits_training import MODES, Run
+from exits_ways import LIMIT_POINTS
 from figures import FigureFile
 from runs import comparison_arguments, data_are_here, ended_results, make_runs
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 from eenn_published import compare
-from exits_training import NETWORKS, Halved, Run, halves, told_of, trained_model
+from exits_halves import Halved, halves
+from exits_training import NETWORKS, Run, told_of, trained_model
 from numpy.typing import NDArray
 from reds_starts import dataset
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from exits_training import Cut, Run, halves, trained_model
+from exits_halves import halves
+from exits_training import Cut, Run, trained_model
 from numpy.typing import NDArray
 from reds_starts import dataset
 from widths_programs import Widths
