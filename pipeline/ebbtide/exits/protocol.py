@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from typing import Protocol
 
 import torch
@@ -13,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ebbtide.errors import EbbtideError, named
 from ebbtide.exits.place import Place
 from ebbtide.exits.pools import Pool
+from ebbtide.kinds import kinds_in
 
 
 class ExitType(Protocol):
@@ -60,12 +59,8 @@ def exit_macs(exit_module: Exit, place: Place) -> int:
 
 def exit_types() -> dict[str, ExitType]:
     """All exit types by name."""
-    package = importlib.import_module("ebbtide.exits.types")
-    found: dict[str, ExitType] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        kind: ExitType = importlib.import_module(module.name).TYPE
-        found[kind.name] = kind
-    return found
+    kinds: dict[str, ExitType] = kinds_in("ebbtide.exits.types")
+    return {kind.name: kind for kind in kinds.values()}
 
 
 def exit_type(name: str) -> ExitType:

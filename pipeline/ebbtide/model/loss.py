@@ -16,6 +16,8 @@ from ebbtide.errors import EbbtideError
 from ebbtide.model.graph import Graph
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ebbtide.data import Augmentation, Split
 
 _MOST_REMEMBERED = 1 << 26  # bytes of logits
@@ -40,6 +42,7 @@ class Transfer:
     augmentation: Augmentation | None = None
     seed: int = 0
     views: int | None = None
+    _order: dict[int, NDArray[np.int64]] = field(default_factory=dict, init=False, repr=False)
 
     def to_json(self) -> dict[str, Any]:
         """All that the loss depends on, as JSON values."""
@@ -51,7 +54,10 @@ class Transfer:
     def batch(self, epoch: int, step: int) -> torch.Tensor:
         """The samples that come with one batch, as the student's input; the same ones for the same numbers."""
         view = epoch % self.views if self.views else epoch
-        order = np.random.default_rng([self.seed, view]).permutation(len(self.samples))
+        if view not in self._order:
+            self._order.clear()
+            self._order[view] = np.random.default_rng([self.seed, view]).permutation(len(self.samples))
+        order = self._order[view]
         places = (step * self.per_batch + np.arange(self.per_batch)) % len(order)
         return self.samples.changed(order[places], self.augmentation, stream=(view, step))
 

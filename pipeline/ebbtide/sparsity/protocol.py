@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ebbtide.errors import named
+from ebbtide.kinds import kinds_in
 
 if TYPE_CHECKING:
     from ebbtide.model import Graph
@@ -97,12 +96,7 @@ class PatternType(Protocol):
 
 def pattern_types() -> dict[str, PatternType]:
     """All kinds of patterns by name."""
-    package = importlib.import_module("ebbtide.sparsity.patterns")
-    found: dict[str, PatternType] = {}
-    for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."):
-        kind: PatternType = importlib.import_module(module.name).TYPE
-        found[module.name.rpartition(".")[2]] = kind
-    return found
+    return kinds_in("ebbtide.sparsity.patterns")
 
 
 def pattern_type(name: str) -> PatternType:
