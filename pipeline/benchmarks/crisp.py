@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from crisp_picture import draw_drops
 from crisp_training import Run, class_set, right_of, told
 from figures import FigureFile
 from numpy.typing import NDArray
@@ -53,6 +54,7 @@ FURTHER = [
 ]
 # Largest first.
 CHANNELS = tuple(f"channels-{share}{how}" for share in (25, 10, 6, 3) for how in ("", "-others"))
+HYBRIDS = tuple(f"hybrid-{percent}" for percent in (50, 70, 80, 85, 90, 95))
 WITHIN_POINTS = 1.0
 
 
@@ -254,6 +256,12 @@ def main() -> None:
         )  # fmt: skip
     figures()
     if not given.runs:
+        draw_drops(
+            HERE.parents[1] / "docs" / "sparsity.svg",
+            [*CHANNELS, *HYBRIDS],
+            lambda method: Run(10, 0, method).kept,
+            lambda method: differences(10, rival(method), method),
+        )
         speedups(set(given.ids), scratch)
         one_user(set(given.ids), scratch)
 

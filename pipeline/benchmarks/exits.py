@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from exits_picture import draw_exits
 from exits_training import MODES, Run
 from exits_ways import LIMIT_POINTS
 from figures import FigureFile
@@ -316,6 +317,7 @@ def main() -> None:
         )  # fmt: skip
     figures()
     if not given.runs:
+        draw_exits(HERE.parents[1] / "docs" / "exits.svg", results, WORDS, TITLES)
         mappings(set(given.ids), scratch)
         streams(set(given.ids), scratch)
         at_run_time(set(given.ids), scratch)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from figures import FigureFile
+from reds_picture import draw_widths
 from runs import comparison_arguments, data_are_here, ended_results, make_runs
 
 from ebbtide.errors import EbbtideError
@@ -285,6 +286,8 @@ def main() -> None:
             has_ended=lambda name: Run.parse(name).result() is not None, ended=accuracies,
         )  # fmt: skip
     accuracies()
+    if not given.runs:
+        draw_widths(HERE.parents[1] / "docs" / "widths.svg", results, TITLES)
 
 
 if __name__ == "__main__":
