@@ -94,7 +94,8 @@ def draft_bundle(
     # The widest first: in one stream the narrower ones then repeat what is there already.
     included = [(one.program, one.width) for one in programs.widths]
     if with_reference:
-        included.append((programs.dense, programs.widest.width))
+        if programs.dense != programs.widest.program:
+            included.append((programs.dense, programs.widest.width))
         dense_row = next(row for row in table.rows if row.id == DENSE)
         configurations.append(
             ConfigurationEntry(

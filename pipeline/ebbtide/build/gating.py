@@ -36,8 +36,10 @@ def pass_gate(programs: Programs, table: Table) -> list[dict[str, Any]]:
         job = Job(one.candidates, one.program.id, one.candidates.chosen)
         found.append(_pass_one(job, one.program, configurations, samples))
     dense = programs.dense
-    job = Job(programs.widest.candidates, dense.id, None)
-    return [*found, _pass_one(job, dense, {dense.id: {}}, samples)]
+    if dense != programs.widest.program:
+        job = Job(programs.widest.candidates, dense.id, None)
+        found.append(_pass_one(job, dense, {dense.id: {}}, samples))
+    return found
 
 
 def _pass_one(

@@ -87,7 +87,7 @@ class Programs:
 
     Attributes:
         widths: a program for each, the widest first.
-        dense: the widest in one method, the reference of every report.
+        dense: the widest in one method, the reference of every report; without exits its own program is that.
         dense_records_file: the dense program's records of select.
         threads: of the engine.
     """
@@ -114,8 +114,8 @@ class Programs:
 
     @property
     def all(self) -> tuple[Program, ...]:
-        """Every program, the reference last."""
-        return (*(one.program for one in self.widths), self.dense)
+        """Every program once, the reference last where it is one of its own."""
+        return tuple({one.id: one for one in (*(own.program for own in self.widths), self.dense)}.values())
 
     def of(self, width: str) -> WidthProgram:
         """The program of a width."""
@@ -153,6 +153,8 @@ def lower_programs(
 ) -> Programs:
     """Lower a program for each width and the dense one in parallel processes, and record what they say of select.
 
+    Without exits the widest program is one method that holds everything, so nothing else is lowered for the reference.
+
     Args:
         candidates: of every width, the widest first.
         profiles: the devices.
@@ -164,14 +166,16 @@ def lower_programs(
     project, widest = candidates[0].backbone.project, candidates[0]
     _say_sharing(project, profiles)
     jobs = [Job(one, program_id(one.width), one.chosen) for one in candidates]
-    jobs.append(Job(widest, f"{program_id(widest.width)}-dense", None))
-    *programs, dense = lower_all([*jobs, *beside])[: len(jobs)]
-    for program in (*programs, dense):
+    if widest.chosen:
+        jobs.append(Job(widest, f"{program_id(widest.width)}-dense", None))
+    programs = lower_all([*jobs, *beside])[: len(jobs)]
+    for program in programs:
         _say_delegation(project, program)
+    dense = programs[-1] if widest.chosen else programs[0]
     return Programs(
         widths=tuple(
             WidthProgram(one, program, _record(one, program, extra=one.gate_extra))
-            for one, program in zip(candidates, programs, strict=True)
+            for one, program in zip(candidates, programs[: len(candidates)], strict=True)
         ),
         dense=dense,
         dense_records_file=_record(widest, dense, extra=0),
