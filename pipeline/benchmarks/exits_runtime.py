@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from reds_starts import dataset
 from widths_programs import Widths
 
-from ebbtide.bundle import BundleDraft, new_key, write_bundle
 from ebbtide.data import FrozenChoices, InputSpec, Split
 from ebbtide.engine import ExecuTorchEngine
 from ebbtide.exits import ExitKey
@@ -93,11 +92,10 @@ def serve(run: Run, number: int, scratch: Path, row: str = "within_lean") -> Ser
 def _runner_cut(programs: Widths, images: NDArray[np.float32]) -> float:
     """Share of the dense program's latency that exits save in the C++ runner: the loop of an SDK, without Python."""
     with tempfile.TemporaryDirectory() as place:
-        key, bundle = new_key(Path(place) / "key.pem"), Path(place) / "bundle"
-        draft = BundleDraft(**{name: getattr(programs.manifest, name) for name in BundleDraft.model_fields})
-        files = {entry.path: programs.path_of(entry.path) for entry in programs.manifest.files}
-        write_bundle(bundle, draft, files, key=key)
-        measured = run_bench(bundle, images, configurations=["early", "dense"], rounds=5, loads=1, switches=0)
+        programs.write(Path(place) / "bundle")
+        measured = run_bench(
+            Path(place) / "bundle", images, configurations=["early", "dense"], rounds=5, loads=1, switches=0
+        )
     # Each image in the median of its rounds, so that a pause of the machine in one of them does not count.
     mean = {one.id: np.median(np.array(one.rounds_ns), 0).mean() for one in measured.configurations}
     return float(1 - mean["early"] / mean["dense"])

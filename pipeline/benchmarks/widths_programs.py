@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import nn
 
 from ebbtide.bundle import (
+    BundleDraft,
     ConfigurationEntry,
     DeviceEntry,
     Expected,
@@ -28,6 +30,8 @@ from ebbtide.bundle import (
     Scored,
     TensorEntry,
     float32,
+    new_key,
+    write_bundle,
 )
 from ebbtide.bundle.manifest import DEFAULT_POLICY
 from ebbtide.engine import Array
@@ -106,6 +110,13 @@ class Widths:
 
     def path_of(self, path: str) -> Path:
         return self.folder / Path(path).name
+
+    def write(self, folder: Path) -> None:
+        """A signed bundle of it, for what reads bundles from files."""
+        draft = BundleDraft(**{name: getattr(self.manifest, name) for name in BundleDraft.model_fields})
+        files = {entry.path: self.path_of(entry.path) for entry in self.manifest.files}
+        with tempfile.TemporaryDirectory() as place:
+            write_bundle(folder, draft, files, key=new_key(Path(place) / "key.pem"))
 
     def samples(self, count: int, seed: int = 0) -> Array:
         """Inputs of noise, float32 (count, 1, ...)."""
