@@ -12,7 +12,7 @@ from typing import Any
 
 from crisp_training import NETWORK
 from widths_programs import lower_widths
-from widths_runtime import latency_ratio
+from widths_runtime import times_of
 
 from ebbtide.model import Graph, restrict_head
 from ebbtide.sparsity.protocol import pattern_type
@@ -27,7 +27,23 @@ def rebuilt(result: Mapping[str, Any]) -> Graph:
     return graph.eval()
 
 
-def speedup(result: Mapping[str, Any], place: Path) -> float:
-    """Median over alternating rounds of the universal model's latency over the run's model's, one thread."""
-    wide, narrow = lower_widths({"w100": NETWORK.untrained(0).eval(), "w10": rebuilt(result)}, place)
-    return statistics.median(latency_ratio(wide, narrow))
+def speedups(results: Mapping[str, Mapping[str, Any]], scratch: Path) -> dict[str, float]:
+    """By run, the universal model's latency over that of the run's model: the median over rounds, one thread.
+
+    All are timed in turn in one measurement, so that their ratios can be compared with each other, too.
+
+    Args:
+        results: of runs of channels, by the run's name.
+        scratch: where programs are kept.
+    """
+    universal = NETWORK.untrained(0).eval()
+    programs = {
+        name: lower_widths({"w100": universal, "w10": rebuilt(result)}, scratch / name)
+        for name, result in results.items()
+    }
+    wide = next(iter(programs.values()))[0]
+    rounds = times_of({"universal": wide, **{name: pair[1] for name, pair in programs.items()}})
+    return {
+        name: statistics.median(a / b for a, b in zip(rounds["universal"], rounds[name], strict=True))
+        for name in programs
+    }

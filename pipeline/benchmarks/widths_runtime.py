@@ -14,7 +14,7 @@ import resource
 import statistics
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -220,18 +220,25 @@ def payload_ratio(programs: Sequence[LoweredProgram]) -> float:
     return packed(files) / packed(files[:1])
 
 
-def latency_ratio(wide: LoweredProgram, narrow: LoweredProgram, *, rounds: int = 60, repeats: int = 10) -> list[float]:
-    """Mean latency of the wide program over that of the narrow one, one thread, interleaved; one value a round."""
+def latency_ratio(wide: LoweredProgram, narrow: LoweredProgram) -> list[float]:
+    """Latency of the wide program over that of the narrow one, one thread, interleaved; one value a round."""
+    times = times_of({"wide": wide, "narrow": narrow})
+    return [a / b for a, b in zip(times["wide"], times["narrow"], strict=True)]
+
+
+def times_of(programs: Mapping[str, LoweredProgram], *, rounds: int = 60, repeats: int = 10) -> dict[str, list[float]]:
+    """Median microseconds of each program in every round, one thread, one after the other in each round."""
     engine = ExecuTorchEngine(threads=1)
-    sample = torch.randn(wide.methods[0].inputs[0].shape, generator=torch.Generator().manual_seed(0)).numpy()
-    loaded = {name: engine.load(entry.file) for name, entry in (("wide", wide), ("narrow", narrow))}
+    first = next(iter(programs.values()))
+    sample = torch.randn(first.methods[0].inputs[0].shape, generator=torch.Generator().manual_seed(0)).numpy()
+    loaded = {name: engine.load(entry.file) for name, entry in programs.items()}
     try:
         cases = {name: (lambda one=one: one.run("forward", sample)) for name, one in loaded.items()}
         times = time_interleaved(cases, Plan(warm_up=20, rounds=rounds, repeats=repeats, settle=2))
     finally:
         for one in loaded.values():
             one.close()
-    return [a / b for a, b in zip(times["wide"].round_p50_us, times["narrow"].round_p50_us, strict=True)]
+    return {name: list(timing.round_p50_us) for name, timing in times.items()}
 
 
 def _taken_away() -> int:
