@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from crisp_bundles import User
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
 COMMAND = "python pipeline/benchmarks/crisp.py"
 FILE = FigureFile("crisp")
 SEEDS = (0, 1, 2)
@@ -245,6 +246,14 @@ def _note_users(found: Mapping[int, User], share: float) -> None:
         )  # fmt: skip
 
 
+def picture(path: Path) -> None:
+    """Draw what is lost over what is left."""
+    draw_drops(
+        path, [*CHANNELS, *HYBRIDS], lambda method: Run(10, 0, method).kept,
+        lambda method: differences(10, rival(method), method),
+    )  # fmt: skip
+
+
 def figures() -> None:
     """All that follows from runs alone."""
     accuracies()
@@ -262,12 +271,7 @@ def main() -> None:
         )  # fmt: skip
     figures()
     if not given.runs:
-        draw_drops(
-            HERE.parents[1] / "docs" / "sparsity.svg",
-            [*CHANNELS, *HYBRIDS],
-            lambda method: Run(10, 0, method).kept,
-            lambda method: differences(10, rival(method), method),
-        )
+        picture(DOCS / "sparsity.svg")
         speedups(set(given.ids), scratch)
         one_user(set(given.ids), scratch)
 

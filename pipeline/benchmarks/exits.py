@@ -27,6 +27,7 @@ from runs import comparison_arguments, data_are_here, ended_results, make_runs
 from ebbtide.steps import code_digest
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
 COMMAND = "python pipeline/benchmarks/exits.py"
 FILE = FigureFile("exits")
 SEEDS = (0, 1, 2)
@@ -335,6 +336,11 @@ def figures() -> None:
     compared_ways()
 
 
+def picture(path: Path) -> None:
+    """Draw the fronts of all runs."""
+    draw_exits(path, results, WORDS, TITLES)
+
+
 def main() -> None:
     given = comparison_arguments(__doc__, "exits", further=False)
     scratch: Path = given.scratch
@@ -345,7 +351,7 @@ def main() -> None:
         )  # fmt: skip
     figures()
     if not given.runs:
-        draw_exits(HERE.parents[1] / "docs" / "exits.svg", results, WORDS, TITLES)
+        picture(DOCS / "exits.svg")
         mappings(set(given.ids), scratch)
         streams(set(given.ids), scratch)
         at_run_time(set(given.ids), scratch)

@@ -25,6 +25,7 @@ from ebbtide.errors import EbbtideError
 from ebbtide.steps import code_digest
 
 HERE = Path(__file__).resolve().parent
+DOCS = HERE.parents[1] / "docs"
 COMMAND = "python pipeline/benchmarks/reds.py"
 FILE = FigureFile("reds")
 SEEDS = (0, 1, 2)
@@ -265,6 +266,11 @@ def accuracies() -> None:
                 accuracy(f"{network}_{percent}__{TABLE[method]}", network, 4, method, percent)
 
 
+def picture(path: Path) -> None:
+    """Draw accuracy over multiply-accumulates."""
+    draw_widths(path, results, TITLES)
+
+
 def main() -> None:
     given = comparison_arguments(__doc__, "reds")
     scratch: Path = given.scratch
@@ -287,7 +293,7 @@ def main() -> None:
         )  # fmt: skip
     accuracies()
     if not given.runs:
-        draw_widths(HERE.parents[1] / "docs" / "widths.svg", results, TITLES)
+        picture(DOCS / "widths.svg")
 
 
 if __name__ == "__main__":
