@@ -36,14 +36,9 @@ def speedups(results: Mapping[str, Mapping[str, Any]], scratch: Path) -> dict[st
         results: of runs of channels, by the run's name.
         scratch: where programs are kept.
     """
-    universal = NETWORK.untrained(0).eval()
-    programs = {
-        name: lower_widths({"w100": universal, "w10": rebuilt(result)}, scratch / name)
-        for name, result in results.items()
-    }
-    wide = next(iter(programs.values()))[0]
-    rounds = times_of({"universal": wide, **{name: pair[1] for name, pair in programs.items()}})
+    (universal,) = lower_widths({"w100": NETWORK.untrained(0).eval()}, scratch / "universal")
+    small = {name: lower_widths({"w10": rebuilt(result)}, scratch / name)[0] for name, result in results.items()}
+    rounds = times_of({"universal": universal, **small})
     return {
-        name: statistics.median(a / b for a, b in zip(rounds["universal"], rounds[name], strict=True))
-        for name in programs
+        name: statistics.median(a / b for a, b in zip(rounds["universal"], rounds[name], strict=True)) for name in small
     }

@@ -30,13 +30,15 @@ def draw_exits(
     """
     panels = []
     for network, title in titles.items():
+        told = NETWORKS[network]
+        cut = Cut(told.captured(adapter(told.make)()).eval())
         fronts = []
         for mode, css in STYLES.items():
             for found in results(network, mode).values():
                 fronts += [Series(modes[mode], css, _front(swap)) for swap in found["swaps"]]
         cut_off = [
             point for found in results(network, "frozen").values() for swap in found["swaps"]
-            for point in _cut_off(network, swap)
+            for point in _cut_off(cut, swap)
         ]  # fmt: skip
         if fronts:
             control = Series(
@@ -55,10 +57,8 @@ def _front(swap: dict[str, Any]) -> tuple[tuple[float, float], ...]:
     return tuple(sorted(points))
 
 
-def _cut_off(network: str, swap: dict[str, Any]) -> list[tuple[float, float]]:
+def _cut_off(cut: Cut, swap: dict[str, Any]) -> list[tuple[float, float]]:
     """What the network is if everybody leaves at an exit, for the best one of each place."""
-    told = NETWORKS[network]
-    cut = Cut(told.captured(adapter(told.make)()).eval())
     keys = [ExitKey.parse(text) for text in swap["alone"]]
     costs = cut.costs(keys)
     best: dict[int, tuple[float, float]] = {}

@@ -92,10 +92,8 @@ def draft_bundle(
         for row in table.rows
     ]
     # The widest first: in one stream the narrower ones then repeat what is there already.
-    included = [(one.program, one.width) for one in programs.widths]
+    included = programs.all if with_reference else tuple(one.program for one in programs.widths)
     if with_reference:
-        if programs.dense != programs.widest.program:
-            included.append((programs.dense, programs.widest.width))
         dense_row = next(row for row in table.rows if row.id == DENSE)
         configurations.append(
             ConfigurationEntry(
@@ -117,12 +115,12 @@ def draft_bundle(
             outside=OutsideEntry(score=rule.score, fallback=rule.fallback) if rule else None,
             input=_input(facts),
         ),
-        programs=tuple(_program(program, width) for program, width in included),
+        programs=tuple(_program(program) for program in included),
         configurations=tuple(configurations),
         tiers=table.tiers,
         policy=PolicyEntry.model_validate(recipe.policy.model_dump()),
     )
-    return draft, {file_of(program): program.file for program, _ in included}
+    return draft, {file_of(program): program.file for program in included}
 
 
 def rehearse(programs: Programs, table: Table, *, profile: Profile) -> Rehearsal:
@@ -198,12 +196,12 @@ def _expected(
     )
 
 
-def _program(program: Program, width: str) -> Any:
+def _program(program: Program) -> Any:
     from ebbtide.bundle import ProgramEntry
 
     return ProgramEntry(
         id=program.id,
-        width=width,
+        width=program.width,
         precision="float32",
         processor="cpu",
         format="pte",
