@@ -25,7 +25,7 @@ def check_project(project: Project) -> dict[str, Any]:
     facts = read_json(prepare_data(project) / "dataset.json")
     check_sparsity(project, facts)
     check_widths(project, facts)
-    graph = fresh_graph(project, facts).eval()
+    graph = fresh_graph(project, facts)
     found = cost(graph.module, graph.input_shape)
     accuracy = None
     if not project.recipe.trains_model:
@@ -56,7 +56,7 @@ def inspect_project(
     from ebbtide.model.inspect_groups import GroupInspection, draw_groups, inspect_groups
 
     facts = read_json(prepare_data(project) / "dataset.json")
-    graph = fresh_graph(project, facts).eval()
+    graph = fresh_graph(project, facts)
     found: Inspection | GroupInspection
     if groups:
         found = inspect_groups(graph)

@@ -108,7 +108,7 @@ def _scores(programs: Programs, table: Table, folder: Path) -> dict[str, Any]:
         one.width: programs.load_records(folder / f"{one.program.id}.npz", one.program) for one in programs.widths
     }
     dense = programs.load_records(folder / f"{programs.dense.id}.npz", programs.dense)
-    select = programs.load_records(programs.dense_records_file, programs.dense)
+    select = programs.dense_records()
     configurations, right = {}, {}
     for row in table.rows:
         mine = records[row.width]

@@ -180,7 +180,7 @@ def _statistics(universal: Universal) -> Path:
         from ebbtide.data import load_prepared
         from ebbtide.saliency import collect
 
-        graph = fresh_graph(source, facts).eval() if everything else universal.graph
+        graph = fresh_graph(source, facts) if everything else universal.graph
         train = load_prepared(data).train if everything else universal.dataset.train
         size = min(IMPORTANCE_BATCH, len(train))
         # A backward pass costs about twice the forward one.

@@ -88,7 +88,7 @@ class Programs:
     Attributes:
         widths: a program for each, the widest first.
         dense: the widest in one method, the reference of every report; without exits its own program is that.
-        dense_records_file: the dense program's records of select.
+        dense_records_file: the dense program's records, of select first.
         threads: of the engine.
     """
 
@@ -128,6 +128,10 @@ class Programs:
             EbbtideError: ``exits.identity`` if they are of another width or number format.
         """
         return _load_records(file, program, self.project)
+
+    def dense_records(self) -> Records:
+        """What the dense program says of select."""
+        return self.load_records(self.dense_records_file, self.dense).first(self.universal.samples("select"))
 
 
 def _load_records(file: Path, program: Program, project: Project) -> Records:
@@ -171,16 +175,13 @@ def lower_programs(
     programs = lower_all([*jobs, *beside])[: len(jobs)]
     for program in programs:
         _say_delegation(project, program)
-    dense = programs[-1] if widest.chosen else programs[0]
-    return Programs(
-        widths=tuple(
-            WidthProgram(one, program, _record(one, program, extra=one.gate_extra))
-            for one, program in zip(candidates, programs[: len(candidates)], strict=True)
-        ),
-        dense=dense,
-        dense_records_file=_record(widest, dense, extra=0),
-        threads=THREADS,
+    widths = tuple(
+        WidthProgram(one, program, _record(one, program, extra=one.gate_extra))
+        for one, program in zip(candidates, programs[: len(candidates)], strict=True)
     )
+    if not widest.chosen:
+        return Programs(widths, widths[0].program, widths[0].records_file, THREADS)
+    return Programs(widths, programs[-1], _record(widest, programs[-1], extra=0), THREADS)
 
 
 def _say_sharing(project: Project, profiles: Sequence[Profile]) -> None:

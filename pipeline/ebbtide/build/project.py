@@ -6,10 +6,13 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from ebbtide.recipe import Recipe, step_inputs
 from ebbtide.steps import Progress, StepStore, canonical_json, write_json
+
+if TYPE_CHECKING:
+    from ebbtide.model import Graph
 
 TORCH = ("torch", "numpy")
 LOWERING = (*TORCH, "executorch", "torchao")
@@ -37,6 +40,7 @@ class Project:
         path: the recipe's file; None where there is none.
         overrides: ``a.b=c`` each, as they were given.
         notices: collected in order.
+        graphs: the recipe's model by what its structure depends on, captured once; see `universal.fresh_graph`.
     """
 
     recipe: Recipe
@@ -47,6 +51,7 @@ class Project:
     path: Path | None = None
     overrides: tuple[str, ...] = ()
     notices: list[Notice] = field(default_factory=list)
+    graphs: dict[str, Graph] = field(default_factory=dict, repr=False)
 
     def inputs(self, *keys: str) -> dict[str, Any]:
         """Parts of the recipe with files replaced by their digests."""

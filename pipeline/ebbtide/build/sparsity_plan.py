@@ -66,7 +66,7 @@ def check_sparsity(project: Project, facts: dict[str, Any]) -> None:
         return
     if section.max_drop_points is not None:
         _check_samples(section, facts["provenance"]["splits"]["select"]["count"])
-    graph = fresh_graph(project, facts).eval()
+    graph = fresh_graph(project, facts)
     pattern = pattern_of(project, section)
     if section.target is not None:
         pattern.check(graph, kept=section.target.kept)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ebbtide.build.project import TORCH, Project, read_json
 from ebbtide.build.threads import fitting_threads
-from ebbtide.steps import write_bytes, write_json
+from ebbtide.steps import digest_json, write_bytes, write_json
 
 if TYPE_CHECKING:
     from ebbtide.data import Dataset
@@ -158,18 +158,33 @@ def _structure(project: Project, facts: dict[str, Any]) -> dict[str, Any]:
 
 
 def fresh_graph(project: Project, facts: dict[str, Any]) -> Graph:
-    """The recipe's model as a graph, restricted to the class set; its weights as it came."""
+    """The recipe's model as a graph, restricted to the class set, in eval mode; its weights as it came.
+
+    It is captured once a build, and everybody gets a copy.
+    """
+    structure = digest_json(_structure(project, facts))
+    if structure not in project.graphs:
+        project.graphs[structure] = _capture(project, facts)
+    return project.graphs[structure].copy()
+
+
+def _capture(project: Project, facts: dict[str, Any]) -> Graph:
+    import torch
+
     from ebbtide.model import load_model, restrict_head
 
-    graph = load_model(
-        project.recipe.model,
-        input_shape=tuple(facts["input"]["shape"]),
-        universal_classes=len(facts["universal_classes"]),
-        allow_code=project.allow_code,
-    )
+    with torch.random.fork_rng(devices=[]):
+        # A factory draws the initial weights of a model that is trained here.
+        torch.manual_seed(project.recipe.training_settings.seed)
+        graph = load_model(
+            project.recipe.model,
+            input_shape=tuple(facts["input"]["shape"]),
+            universal_classes=len(facts["universal_classes"]),
+            allow_code=project.allow_code,
+        )
     if facts["class_indices"] != list(range(len(facts["universal_classes"]))):
         graph = restrict_head(graph, tuple(facts["class_indices"]))
-    return graph
+    return graph.eval()
 
 
 def _restrict(
@@ -214,13 +229,9 @@ def _make_model(project: Project, data: Path, facts: dict[str, Any]) -> Path:
         inputs |= {"data": facts["digest"], **project.inputs("training", "metric")}
 
     def produce(folder: Path, scratch: Path) -> None:
-        import torch
-
         from ebbtide.data import load_prepared
         from ebbtide.model import cost, train
 
-        # A factory draws the initial weights of a model that is trained here.
-        torch.manual_seed(recipe.training_settings.seed)
         graph = fresh_graph(project, facts)
         if recipe.trains_model:
             dataset, settings = load_prepared(data), recipe.training_settings

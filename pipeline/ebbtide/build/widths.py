@@ -130,7 +130,7 @@ def check_widths(project: Project, facts: dict[str, Any]) -> None:
     if section is None or section.cost == "latency" or project.recipe.sparsity is not None:
         # What is left of a model for the class set is not known before it is made.
         return
-    graph = fresh_graph(project, facts).eval()
+    graph = fresh_graph(project, facts)
     coupling = coupling_groups(graph)
     # What is feasible does not depend on what units are worth.
     worth = {group.name: np.ones(group.size) for group in coupling.groups}
