@@ -1,4 +1,4 @@
-"""Lowered programs of several widths, and the benchmarks' modules that long runs are made of."""
+"""A session, lowered programs of several widths, and the benchmarks' modules that long runs are made of."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from runtime_bundles import open_session
 from runtime_programs import lowered_programs
 
 from ebbtide.lowering import LoweredProgram
+from ebbtide.runtime import Session
 
 BENCHMARKS = Path(__file__).resolve().parents[3] / "pipeline" / "benchmarks"
 
@@ -34,3 +36,10 @@ def programs(benchmarks: None, tmp_path_factory: pytest.TempPathFactory) -> tupl
 def small_programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The programs of `runtime_bundles`, lowered."""
     return lowered_programs(tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture
+def session() -> Iterator[Session]:
+    """Of eager programs, closed afterwards."""
+    with open_session() as opened:
+        yield opened
