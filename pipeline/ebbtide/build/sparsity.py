@@ -119,7 +119,7 @@ def shrink_universal(
         _say_reference(project, "Universal model, fine-tuned whole", tuned)
     if section.target is not None:
         found: dict[str, Any] = {
-            "trials": [workshop.trial(section.target.kept, None).inputs],
+            "trials": [workshop.trial(section.target.kept).inputs],
             "verdicts": [],
             "chosen": 0,
         }
@@ -147,8 +147,8 @@ def _look(workshop: Workshop, budgets: list[float], reference: NDArray[np.bool_]
 
         assert section.max_drop_points is not None
 
-        def run(budget: float, start: Made | None) -> Attempt[Made]:
-            made = workshop.trial(budget, start)
+        def run(budget: float, larger: Sequence[float]) -> Attempt[Made]:
+            made = workshop.trial(budget, larger, least=budgets[0])
             return Attempt(made, made.right, made.facts["kept"], made.facts["stopped"])
 
         found = cheapest_within(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -222,15 +222,28 @@ class Workshop:
     def _first_teacher(self) -> str:
         return "none" if self.section.distillation.teacher == "none" else "universal"
 
-    def trial(self, budget: float, start: Made | None) -> Made:
+    def trial(self, budget: float, larger: Sequence[float] = (), *, least: float | None = None) -> Made:
         """The model of one budget.
 
         Args:
             budget: share that may remain.
-            start: a larger trial to go on from; None for the universal model.
+            larger: budgets that it is reached through, ascending; what is made on the way there serves all trials.
+            least: the smallest budget that there can be a trial of, which the schedule's steps lead to; None: `budget`.
         """
-        inputs = {**self.identity(), "budget": budget, "start": None if start is None else start.inputs}
-        return self.again(same_json(inputs))
+        schedule, end = schedule_of(self.section), least or budget
+        start: dict[str, Any] | None = None
+        before = 1.0
+        for share in reversed(larger):
+            part = schedule.part(share, start=before, end=end)
+            start, before = self._told(share, start, steps=part.steps, epochs=schedule.epochs_between), share
+        part = schedule.part(budget, start=before, end=end)
+        return self.again(self._told(budget, start, steps=part.steps, epochs=self._settings.epochs))
+
+    def _told(self, budget: float, start: dict[str, Any] | None, *, steps: int, epochs: int) -> dict[str, Any]:
+        """The inputs of a model: its budget, what it goes on from, in how many removals, and passes after the last."""
+        inputs = {**self.identity(), "budget": budget, "start": start, "steps": steps, "epochs": epochs}
+        found: dict[str, Any] = same_json(inputs)
+        return found
 
     def again(self, inputs: dict[str, Any]) -> Made:
         """The trial of these inputs, and those it went on from; stored, as a rule."""
@@ -265,7 +278,8 @@ class Workshop:
         from ebbtide.sparsity.personalising import personalise
 
         project, data = self._project, self.universal.dataset
-        schedule, gathered = schedule_of(self.section), None if start is not None else self._gathered()
+        schedule = replace(schedule_of(self.section), steps=inputs["steps"])
+        gathered = None if start is not None else self._gathered()
         with self._threads(max(self._settings.batch_size, schedule.batch_size)):
             made = personalise(
                 self.graph,
@@ -273,7 +287,7 @@ class Workshop:
                 data.select,
                 pattern=self.pattern,
                 kept=inputs["budget"],
-                settings=self._settings,
+                settings=schedule.settings(self._settings, epochs=inputs["epochs"]),
                 schedule=schedule,
                 metric=project.recipe.metric,
                 distillation=self._distillation,

@@ -59,7 +59,12 @@ class TargetSection(Section):
 class ScheduleSection(Section):
     """How a target is approached: removals, and learning between them."""
 
-    steps: int = Field(default=4, ge=1, le=100, description="Removals from the whole model to the target; 1: one-shot")
+    steps: int = Field(
+        default=4,
+        ge=1,
+        le=100,
+        description="Removals from the whole model to the target, or to the smallest budget; 1: one-shot",
+    )
     path: Literal["geometric", "linear"] = Field(
         default="geometric", description="Each removal takes the same share of what is left, or the same amount"
     )

@@ -17,6 +17,7 @@ from ebbtide.steps import Progress, silent
 
 T = TypeVar("T")
 Made = TypeVar("Made", covariant=True)
+New = TypeVar("New", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ class Attempt(Generic[Made]):
     stopped: str | None = None
 
 
-class Run(Protocol[T]):
+class Run(Protocol[New]):
     """Makes a model at a budget; what it keeps on disk makes a search resumable."""
 
-    def __call__(self, budget: float, start: T | None) -> Attempt[T]:
-        """The model that keeps at most a share, made from the start or from a larger one that was good."""
+    def __call__(self, budget: float, larger: Sequence[float]) -> Attempt[New]:
+        """The model that keeps at most a share, made through budgets larger than it, ascending."""
 
 
 @dataclass(frozen=True)
@@ -52,18 +53,16 @@ class Trial(Generic[T]):
         attempt: what came of it.
         drop: against the reference, on select.
         within: whether the bound is within the limit and the budget was reached.
-        started: budget of the trial that it went on from; None from the whole model.
     """
 
     budget: float
     attempt: Attempt[T]
     drop: Drop
     within: bool
-    started: float | None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
-        own = {"budget": self.budget, "kept": self.attempt.kept, "within": self.within, "started": self.started}
+        own = {"budget": self.budget, "kept": self.attempt.kept, "within": self.within}
         return own | {"stopped": self.attempt.stopped, "drop": self.drop.to_json()}
 
 
@@ -117,11 +116,11 @@ def cheapest_within(
 ) -> Cheapest[T]:
     """Try budgets between one that is known to be within the limit and one that is not, until they are neighbours.
 
-    The middle one of those that are open is tried next, so that of n budgets about log2(n) are tried. Each starts from
-    the model of the smallest budget that was within the limit, if there is one. A trial is within the limit if the
-    one-sided confidence bound of its loss is (`paired_drop`), not if its mean is; each bound holds for itself, and the
-    choice among them is made on select, so that the loss on test may be larger. It is taken that a larger budget is
-    not worse.
+    The middle one of those that are open is tried next, so that of n budgets about log2(n) are tried. Each comes to its
+    budget through all larger ones, so that what is made on the way there serves every trial. A trial is within the
+    limit if the one-sided confidence bound of its loss is (`paired_drop`), not if its mean is; each bound holds for
+    itself, and the choice among them is made on select, so that the loss on test may be larger. It is taken that a
+    larger budget is not worse.
 
     Args:
         run: makes a model at a budget.
@@ -149,10 +148,10 @@ def cheapest_within(
         clock = time.monotonic()
         while low < high:
             middle = (low + high) // 2
-            attempt = run(budgets[middle], found.attempt.made if found else None)
+            attempt = run(budgets[middle], budgets[middle + 1 :])
             drop = paired_drop(reference, attempt.right, confidence=confidence)
             within = attempt.stopped is None and drop.bound_points <= max_drop_points
-            trial = Trial(budgets[middle], attempt, drop, within, found.budget if found else None)
+            trial = Trial(budgets[middle], attempt, drop, within)
             trials.append(trial)
             if within:
                 found, high = trial, middle

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ebbtide.errors import EbbtideError
@@ -73,8 +73,8 @@ class Schedule:
     def budgets(self, kept: float, *, start: float = 1.0) -> tuple[float, ...]:
         """The share of the whole model that each removal leaves, descending; the last is `kept`.
 
-        From a smaller start (a model that was made before) there are only as many steps as its part of the way, on a
-        logarithmic scale, and `first` is not used. Where the start is not above `kept` there is one step.
+        From a smaller start (a model that was made before) `first` is not used. Where the start is not above `kept`
+        there is one step.
 
         Args:
             kept: share to end at, above 0 and at most 1.
@@ -85,9 +85,7 @@ class Schedule:
             return (kept,)
         count = self.steps
         before: tuple[float, ...] = ()
-        if start < 1.0:
-            count = max(1, math.ceil(count * math.log(kept / start) / math.log(kept) - 1e-9))
-        elif self.first is not None and self.first > kept and count > 1:
+        if start == 1.0 and self.first is not None and self.first > kept and count > 1:
             before, start, count = (self.first,), self.first, count - 1
         shares = [(index + 1) / count for index in range(count - 1)]
         if self.path == "geometric":
@@ -95,6 +93,20 @@ class Schedule:
         else:
             between = [start + (kept - start) * share for share in shares]
         return (*before, *between, kept)
+
+    def part(self, kept: float, *, start: float, end: float) -> Schedule:
+        """The part of the way from the whole model to `end` that leads from `start` to `kept`.
+
+        It has as many of the steps as it has of the way on a logarithmic scale, rounded, and at least one.
+
+        Args:
+            kept: share that this part ends at, at least `end`.
+            start: share that it starts at.
+            end: share that the whole way ends at.
+        """
+        if end >= 1.0:
+            return self
+        return replace(self, steps=max(1, round(self.steps * math.log(kept / start) / math.log(end))))
 
     def settings(self, settings: TrainingSection, *, epochs: int) -> TrainingSection:
         """The training settings with another number of epochs, warm-up shortened where it would not fit."""

@@ -136,15 +136,25 @@ def test_teacher_answers_other_classes_beside_each_batch_where_the_recipe_asks(t
 
 
 def test_budget_is_looked_for_against_the_model_fine_tuned_whole(tmp_path: Path, cache: Path) -> None:
-    section = {**SMALL, "max_drop_points": 40.0, "budgets": [0.2, 0.5, 0.8], "distillation": {"teacher": "tuned"}}
+    section = {
+        **SMALL,
+        "max_drop_points": 40.0,
+        "budgets": [0.2, 0.5, 0.8],
+        "tuning": {**QUICK, "epochs": 2},
+        "distillation": {"teacher": "tuned"},
+    }
     universal, found = shrunk(tmp_path, cache, sparsity=section)
     assert found.tuned is not None
-    assert found.tuned.facts["passes"] == 2
+    assert found.tuned.facts["passes"] == 3
     assert found.tuned.model["macs"] == universal.model["macs"]
     assert [trial.facts["budget"] for trial in found.trials] == [0.5, 0.2]
     starts = [trial.inputs["start"] for trial in found.trials]
-    assert starts[0] is None
-    assert starts[1]["budget"] == 0.5
+    assert [start["budget"] for start in starts] == [0.8, 0.5]
+    assert starts[1]["start"] == starts[0], "what is made on the way serves every trial"
+    assert [start["epochs"] for start in starts] == [1, 1]
+    assert [trial.facts["passes"] for trial in found.trials] == [3, 4]
+    made = [step for step in universal.project.store.records if step.name == "personalised" and not step.reused]
+    assert len(made) == 4
     assert found.taken.facts["budget"] == 0.2
     for trial, verdict in zip(found.trials, found.verdicts, strict=True):
         lost = int((found.tuned.right & ~trial.right).sum())

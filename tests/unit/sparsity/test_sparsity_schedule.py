@@ -34,9 +34,23 @@ def test_whole_model_is_one_step_of_learning():
     assert Schedule(steps=3).budgets(0.3, start=0.3) == (0.3,)
 
 
-@pytest.mark.parametrize(("start", "budgets"), [(0.4, (0.16, 0.064)), (0.16, (0.064,)), (0.1, (0.064,))])
-def test_from_a_smaller_start_only_the_rest_of_the_way_is_left(start, budgets):
-    assert Schedule(steps=3).budgets(0.064, start=start) == pytest.approx(budgets)
+@pytest.mark.parametrize(
+    ("start", "kept", "steps"), [(1.0, 0.064, 3), (0.4, 0.064, 2), (0.16, 0.064, 1), (0.1, 0.064, 1), (1.0, 0.4, 1)]
+)
+def test_part_of_a_way_has_its_part_of_the_steps(start, kept, steps):
+    part = Schedule(steps=3).part(kept, start=start, end=0.064)
+    assert part == Schedule(steps=steps)
+    assert part.budgets(kept, start=start)[-1] == kept
+    assert len(part.budgets(kept, start=start)) == steps
+
+
+def test_from_a_smaller_start_the_path_goes_on_in_equal_ratios():
+    assert Schedule(steps=2).budgets(0.064, start=0.4) == pytest.approx((0.16, 0.064))
+    assert Schedule(steps=2, first=0.1).budgets(0.064, start=0.4) == pytest.approx((0.16, 0.064))
+
+
+def test_way_that_ends_with_the_whole_model_stays_as_it_is():
+    assert Schedule(steps=3).part(1.0, start=1.0, end=1.0) == Schedule(steps=3)
 
 
 def test_settings_keep_the_warm_up_shorter_than_the_epochs():
