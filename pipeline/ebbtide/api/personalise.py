@@ -24,9 +24,10 @@ QUICK = (
     "sparsity.schedule.batches=10",
     "sparsity.tuning.epochs=2",
     "sparsity.tuning.warmup_epochs=0",
+    "sparsity.tuning.views=1",
     "sparsity.reference=universal",
 )
-"""A first bundle: one removal, little learning, and the whole model is not fine-tuned to compare with."""
+"""A first bundle: one removal, little learning, a teacher asked once, and no whole model fine-tuned to compare with."""
 QUICK_TARGETS = {"channels": "{macs: 0.5}", "hybrid": "{weights: 0.4}"}
 """What two passes can mend: ResNet-20 x2 keeps its accuracy at half its work, and loses a quarter of it at a tenth."""
 

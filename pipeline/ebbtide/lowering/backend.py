@@ -97,6 +97,10 @@ class Backend(Protocol):
         """Versions of everything that the bytes of a program depend on."""
         ...
 
+    def get_ready(self) -> None:
+        """Do the heavy imports now instead of with the first program."""
+        ...
+
     def lower(self, methods: Sequence[CapturedMethod], file: Path) -> LoweredProgram:
         """Write the program, then load and run every method of it.
 
@@ -112,7 +116,7 @@ def backend_names() -> tuple[str, ...]:
 
 
 def backend(name: str) -> Backend:
-    """The back end of a name; its heavy imports happen when it lowers.
+    """The back end of a name; its heavy imports happen when it lowers or is told to `get_ready`.
 
     Raises:
         EbbtideError: ``lowering.unknown_backend``.

@@ -112,7 +112,11 @@ def _lower_side_by_side(
     take, it starts no others and hangs (https://github.com/python/cpython/issues/115634).
     """
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(count, len(groups)), mp_context=context) as pool:
+    workers = min(count, len(groups))
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        for _ in range(workers):
+            # They import the exporter while this process captures.
+            pool.submit(_get_ready, backend)
         futures = {}
         for twins in groups:
             parcels = tuple(_parcel(method) for method in capture(twins[0]))
@@ -130,6 +134,10 @@ def _lower_side_by_side(
             ) from error
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _get_ready(backend: str) -> None:
+    backend_of(backend).get_ready()
 
 
 def _parcel(method: CapturedMethod) -> _Parcel:

@@ -7,7 +7,7 @@ import importlib.metadata
 import operator
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,10 @@ class Xnnpack:
         """ExecuTorch and torch: the serialiser and the exporter."""
         return {name: importlib.metadata.version(name).split("+")[0] for name in ("executorch", "torch")}
 
+    def get_ready(self) -> None:
+        """Import the exporter, which takes some seconds."""
+        _exporter()
+
     def lower(self, methods: Sequence[CapturedMethod], file: Path) -> LoweredProgram:
         """Lower all methods together, so that equal weights are stored once."""
         place = ", ".join(method.spec.name for method in methods)
@@ -60,17 +64,24 @@ class Xnnpack:
         return LoweredProgram(file, hashlib.sha256(data).hexdigest(), len(data), facts)
 
 
-def _lowered(methods: Sequence[CapturedMethod]) -> tuple[dict[str, Any], bytes]:
+def _exporter() -> tuple[Callable[..., Any], Callable[[], Any], Callable[[], Any]]:
+    """What lowers, and what makes its partitioner and its passes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
         from executorch.backends.xnnpack.utils.configs import get_transform_passes
         from executorch.exir import to_edge_transform_and_lower
+    return to_edge_transform_and_lower, XnnpackPartitioner, get_transform_passes
 
+
+def _lowered(methods: Sequence[CapturedMethod]) -> tuple[dict[str, Any], bytes]:
+    to_edge_transform_and_lower, partitioner, transform_passes = _exporter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         manager = to_edge_transform_and_lower(
             {method.spec.name: method.program for method in methods},
-            partitioner=[XnnpackPartitioner()],
-            transform_passes=get_transform_passes(),
+            partitioner=[partitioner()],
+            transform_passes=transform_passes(),
         )
         # Counted here: turning the manager into a program rewrites its graphs.
         counts = {method.spec.name: _count(manager.exported_program(method.spec.name)) for method in methods}
