@@ -45,6 +45,7 @@ MINIMAL_METHODS = (
 FURTHER_METHODS = (
     "channels-3", "channels-3-others", "hybrid-50", "hybrid-70", "hybrid-80", "hybrid-90", "hybrid-95", "hybrid-85-b16",
     "hybrid-85-of4", "hybrid-85-sum", "hybrid-85-released", "channels-10-labels", "dense-labels",
+    "channels-10-long-others", "dense-long-others",
 )  # fmt: skip
 SIZES = (2, 5, 20)
 OF_SIZES = ("universal", "dense", "channels-6", "hybrid-85")
@@ -117,8 +118,8 @@ def paired(figure: str, one: str, other: str, *, about: str, goal: str | None = 
 
 
 def rival(method: str) -> str:
-    """The dense model that learned from the same images."""
-    return "dense-others" if method.endswith("-others") else "dense"
+    """The dense model that learned from the same images in as many passes."""
+    return "-".join(["dense", *(word for word in ("long", "others") if f"-{word}" in method)])
 
 
 def comparisons() -> None:
@@ -145,6 +146,14 @@ def comparisons() -> None:
         paired(
             f"others_{identifier(method)}", f"{method}-others", method, about=f"images of others beside: {told(method)}"
         )
+    for method in ("dense", "channels-10"):
+        longer, shorter = f"{method}-long-others", f"{method}-others"
+        paired(f"long_{identifier(shorter)}", longer, shorter, about=f"40 passes more: {told(shorter)}")
+    # To spare a run of many hours the rival of the longest training may have learned for less long, and that is said.
+    paired(
+        "channels_10_long_drop", "dense-others", "channels-10-long-others",
+        about=f"{told('dense-others')} over {told('channels-10-long-others')}",
+    )  # fmt: skip
 
 
 def smallest_within() -> str | None:
