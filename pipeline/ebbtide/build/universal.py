@@ -58,7 +58,7 @@ class Universal:
 
         graph = fresh_graph(self.project, self.facts)
         if self.rebuild is not None:
-            graph = self.rebuild(graph.eval())
+            graph = self.rebuild(graph)
         graph.load(load_file(self.weights))
         return graph.eval()
 

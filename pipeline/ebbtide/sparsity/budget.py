@@ -17,7 +17,6 @@ from ebbtide.steps import Progress, silent
 
 T = TypeVar("T")
 Made = TypeVar("Made", covariant=True)
-New = TypeVar("New", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -37,10 +36,10 @@ class Attempt(Generic[Made]):
     stopped: str | None = None
 
 
-class Run(Protocol[New]):
+class Run(Protocol[Made]):
     """Makes a model at a budget; what it keeps on disk makes a search resumable."""
 
-    def __call__(self, budget: float, larger: Sequence[float]) -> Attempt[New]:
+    def __call__(self, budget: float, larger: Sequence[float]) -> Attempt[Made]:
         """The model that keeps at most a share, made through budgets larger than it, ascending."""
 
 
